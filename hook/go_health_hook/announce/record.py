@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The state that `status` reads: the last verdict of every gate, and since when and how often updates are held back."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+
+from go_health_hook.errors import HookError
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from go_health_hook.verdict import Examination
+
+DIRECTORY = "/var/lib/go-health-hook"
+NAME = "state.json"
+MAX_BYTES = 1 << 20
+MAX_GATES = 16
+MAX_HISTORY = 50
+LOCK_SECONDS = 2.0
+
+# What became of the verdict: it was followed, or the update went ahead whatever it was.
+VERDICT = "verdict"
+OVERRIDE = "override"
+WARNED = "warned"
+
+
+class StateError(HookError):
+    """The state cannot be read or written; never a reason to hold an update back."""
+
+
+def empty() -> dict[str, Any]:
+    """A state in which nothing has happened yet."""
+    return {"schema": 1, "gates": {}, "blocks": {}, "history": []}
+
+
+def entry(examination: Examination, gate: str, event: str, now: float) -> dict[str, Any]:
+    """What is kept of one run, bounded: verdict, reason, remedy, whose toolchain, each check's status and seconds."""
+    blocking = [f for f in examination.findings if f.blocks]
+    toolchain, cpu = examination.toolchain or {}, examination.cpu or {}
+    return {
+        "gate": clean(gate, 40),
+        "event": event,
+        "time": round(now, 3),
+        "verdict": examination.verdict.word,
+        "exit_status": examination.verdict.exit_status,
+        "reason": clean(examination.verdict.reason, 600),
+        "remedy": clean(blocking[0].remedy, 600) if blocking else "",
+        "checks": [f.check for f in blocking],
+        "subject": examination.subject.kind,
+        "root": clean(examination.subject.root),
+        "go_version": toolchain.get("version") or "",
+        "elapsed_s": round(examination.elapsed_s, 4),
+        "budget_s": examination.budget_s,
+        "expected_gomaxprocs": cpu.get("expected_gomaxprocs"),
+        "actual_gomaxprocs": cpu.get("actual_gomaxprocs"),
+        "results": [
+            {"check": f.check, "status": f.status, "severity": f.severity, "elapsed_s": round(f.elapsed_s, 4)}
+            for f in examination.findings
+        ],
+    }
+
+
+def take(state: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """Lay one run into the state; return the blocks that it ended.
+
+    A gate's own next verdict that lets updates go ends its block, an override too. A healthy running toolchain, found
+    by whomever, ends every block that was about it. A person's run (gate "check") holds nothing back, so starts none.
+    """
+    gate, now = new["gate"], new["time"]
+    gates, blocks = state["gates"], state["blocks"]
+    gates[gate] = new
+    for name in sorted(gates, key=lambda n: gates[n]["time"])[:-MAX_GATES]:
+        del gates[name]
+        blocks.pop(name, None)
+    over = []
+    if new["verdict"] == "block" and new["event"] == VERDICT:
+        if gate != "check":
+            block = blocks.setdefault(gate, {"gate": gate, "since": now, "count": 0})
+            block["count"] += 1
+            block["last"] = now
+            block.update({key: new[key] for key in ("reason", "remedy", "checks", "subject", "go_version")})
+        return []
+    if gate in blocks:
+        over.append(gate)
+    if new["exit_status"] == 0 and new["subject"] == "running":
+        over += [name for name, block in blocks.items() if block["subject"] == "running" and name not in over]
+    return [_end(state, name, now, gate) for name in over]
+
+
+def release(state: dict[str, Any], gate: str, now: float) -> list[dict[str, Any]]:
+    """End a gate's block because what it held back is gone; return what was ended."""
+    return [_end(state, gate, now, gate)] if gate in state["blocks"] else []
+
+
+def _end(state: dict[str, Any], gate: str, now: float, by: str) -> dict[str, Any]:
+    ended: dict[str, Any] = {**state["blocks"].pop(gate), "until": now, "ended_by": by}
+    state["history"] = [*state["history"], ended][-MAX_HISTORY:]
+    return ended
+
+
+def held_since(state: dict[str, Any]) -> float | None:
+    """When the oldest block that still stands began (seconds since 1970), or None."""
+    return min((block["since"] for block in state["blocks"].values()), default=None)
+
+
+def read(directory: str = DIRECTORY) -> dict[str, Any]:
+    """The state; an empty one where there is none yet. Raises StateError when it cannot be read or makes no sense."""
+    path = f"{directory}/{NAME}"
+    try:
+        with open(path, "rb") as file:
+            state = json.loads(file.read(MAX_BYTES))
+    except FileNotFoundError:
+        return empty()
+    except OSError as error:
+        raise StateError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        state = None
+    if not _sound(state):
+        raise StateError(f"{path}: is damaged", hint="it is begun anew at the next verdict")
+    return {**empty(), **state}
+
+
+def _sound(state: Any) -> bool:
+    """Whether what was read has the shape that we write."""
+    try:
+        return (
+            state["schema"] == 1
+            and all(
+                isinstance(e["time"], (int, float)) and isinstance(e["reason"], str) for e in state["gates"].values()
+            )
+            and all(
+                isinstance(b["since"], (int, float)) and isinstance(b["reason"], str) and isinstance(b["count"], int)
+                for b in state["blocks"].values()
+            )
+            and isinstance(state["history"], list)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def update(change: Callable[[dict[str, Any]], object], directory: str = DIRECTORY) -> None:
+    """Read the state, change it and write it back, one writer at a time. Raises StateError.
+
+    A damaged state is begun anew; the old file is kept beside it for whoever wants to look. Whoever holds the lock for
+    longer than LOCK_SECONDS is not waited for: a lost count is better than a verdict that is never recorded.
+    """
+    try:
+        os.makedirs(directory, 0o755, exist_ok=True)
+        with _lock(directory):
+            try:
+                state = read(directory)
+            except StateError:
+                with contextlib.suppress(OSError):
+                    os.replace(f"{directory}/{NAME}", f"{directory}/{NAME}.damaged")
+                state = empty()
+            change(state)
+            write(f"{directory}/{NAME}", json.dumps(state, separators=(",", ":")) + "\n")
+    except OSError as error:
+        raise StateError(f"{error.filename or directory}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _lock(directory: str) -> Iterator[None]:
+    # Root's alone: whoever can open a file can lock it.
+    fd = os.open(f"{directory}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        limit = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > limit:
+                    break
+                time.sleep(0.005)
+        yield
+    finally:
+        os.close(fd)
+
+
+def write(path: str, text: str, mode: int = 0o644) -> None:
+    """Replace a file in one step, so that a reader, a crash or a full disk never meets half of it. Raises OSError."""
+    new = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{os.getpid()}"
+    try:
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            view = memoryview(text.encode())
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(new, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise OSError(error.errno, error.strerror, path) from None
+    _sweep(path)
+
+
+def _sweep(path: str) -> None:
+    """Remove what writers that were killed half-way left behind; one that is alive keeps its own."""
+    directory, name = os.path.split(path)
+    with contextlib.suppress(OSError):
+        for other in os.listdir(directory):
+            pid = other[len(name) + 2 :]
+            if other.startswith(f".{name}.") and pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
+                os.unlink(f"{directory}/{other}")

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How to write to the terminal at hand: colour, marks, width."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+class Style:
+    """Whether to colour, and how wide to write: a terminal's width up to 100 columns, else 80."""
+
+    def __init__(self) -> None:
+        tty = sys.stdout.isatty()
+        self.colour = tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.ticks = tty and (sys.stdout.encoding or "").lower().startswith("utf")
+        try:
+            self.width = max(60, min(100, os.get_terminal_size().columns)) if tty else 80
+        except OSError:
+            self.width = 80
+
+    def paint(self, text: str, code: str) -> str:
+        """`text` in a colour (ECMA-48 number), or as it is."""
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
+
+    def wrap(self, text: str, indent: int) -> str:
+        """`text` broken at the width, every line but the first indented by `indent` columns."""
+        room = self.width - indent
+        lines = [""]
+        for word in text.split():
+            if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
+                lines.append("")
+            lines[-1] += f" {word}" if lines[-1] else word
+        return ("\n" + " " * indent).join(lines)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One file a check; every module here is one, with `SEVERITY`, `ORDER` and `check(context) -> Finding`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from go_health_hook.config import Config
+    from go_health_hook.deadline import Deadline
+    from go_health_hook.go.toolchain import Toolchain
+    from go_health_hook.subject import Subject
+    from go_health_hook.verdict import Finding
+
+
+class Context:
+    """What a check is given: whose toolchain, the toolchain, the settings, and the time that is left."""
+
+    def __init__(
+        self, subject: Subject, toolchain: Toolchain, config: Config, deadline: Deadline, deep: bool = False
+    ) -> None:
+        self.subject = subject
+        self.toolchain = toolchain
+        self.config = config
+        self.deadline = deadline
+        self.deep = deep
+        self.facts: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._shared: dict[str, tuple[threading.Lock, list[Any]]] = {}
+
+    def shared(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made once however many checks ask for it; the others wait."""
+        with self._lock:
+            lock, made = self._shared.setdefault(name, (threading.Lock(), []))
+        with lock:
+            if not made:
+                made.append(make())
+        return made[0]
+
+
+class Check:
+    """A check's module as `examine` sees it."""
+
+    def __init__(self, name: str) -> None:
+        module = importlib.import_module(f"{__name__}.{name}")
+        self.name = name
+        self.severity: str = module.SEVERITY
+        self.order: int = module.ORDER
+        self.run: Callable[[Context], Finding] = module.check
+
+
+def every() -> list[Check]:
+    """All checks, in the order in which they are shown."""
+    names = sorted({n.split(".")[0] for n in os.listdir(os.path.dirname(__file__)) if n[:1] != "_" and ".py" in n})
+    return sorted((Check(n) for n in names), key=lambda c: (c.order, c.name))

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a toolchain's short commands answer: asked once a run, in one sandbox, for every check that wants to know."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from go_health_hook.checks import Context
+    from go_health_hook.process import Result
+
+ENV_NAMES = ("GOROOT", "GOVERSION", "GOTOOLDIR")
+
+
+class Answers:
+    """The results of `go env`, `go version`, each tool's -V=full, compiling a small source and parsing the key modules.
+
+    A tool that cannot run on this machine is not asked: `tools` and `parsed` leave it out, `compiled` is then None.
+    """
+
+    __slots__ = ("compiled", "env", "parsed", "tools", "version")
+
+    def __init__(self, context: Context) -> None:
+        toolchain = context.toolchain
+        commands = [[toolchain.go, "version"], ["-GOROOT", toolchain.go, "env", *ENV_NAMES]]
+        asked = [name for name in ("compile", "link") if not toolchain.broken(toolchain.tool(name))]
+        commands += [[toolchain.tool(name), "-V=full"] for name in asked]
+        if "compile" in asked:
+            commands.append([toolchain.tool("compile"), "-o", "/dev/null", "-p", "probe", toolchain.probe("answer.go")])
+        modules = {}
+        if not toolchain.broken(toolchain.gofmt):
+            # It parses, and judges nothing else: no build constraint, no import, no wording of the compiler's.
+            modules = {module: _sources(context, module) for module in context.config.get("toolchain", "modules")}
+            modules = {module: files for module, files in modules.items() if files}
+            commands += [[toolchain.gofmt, "-l", *files] for files in modules.values()]
+        results = iter(toolchain.series(commands, context.deadline))
+        self.version: Result = next(results)
+        self.env: Result = next(results)
+        self.tools: dict[str, Result] = {name: next(results) for name in asked}
+        self.compiled: Result | None = next(results) if "compile" in asked else None
+        self.parsed: dict[str, Result] = {module: next(results) for module in modules}
+
+
+def answers(context: Context) -> Answers:
+    """The answers, asked for by whoever comes first."""
+    given: Answers = context.shared("answers", lambda: Answers(context))
+    return given
+
+
+def _sources(context: Context, module: str) -> list[str]:
+    """The module's own source files, tests left aside."""
+    path = f"{context.toolchain.goroot}/src/{module}"
+    try:
+        names = os.listdir(context.subject.host_path(path))
+    except OSError:
+        return []
+    return [f"{path}/{n}" for n in sorted(names) if n.endswith(".go") and not n.endswith("_test.go")]

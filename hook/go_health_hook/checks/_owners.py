@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which packages the toolchain is from: asked once a run, for every check that wants to know."""
+
+from __future__ import annotations
+
+from go_health_hook.packages.installed import Ownership, ownership
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from go_health_hook.checks import Context
+
+
+def owners(context: Context) -> Ownership:
+    """Who owns GOROOT, by the subject's package database or, for what a transaction brings, by its packages."""
+
+    def ask() -> Ownership:
+        known: Ownership | None = context.subject.ownership
+        given = known or ownership(context.subject.root, context.toolchain.goroot)
+        context.facts["packages"] = [p.nevra for p in given.packages]
+        return given
+
+    asked: Ownership = context.shared("owners", ask)
+    return asked

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the toolchain's runtime really takes for GOMAXPROCS here, against what the kernel allows."""
+
+from __future__ import annotations
+
+from go_health_hook.checks import Context
+from go_health_hook.checks.cgroup import chain_of
+from go_health_hook.go import maxprocs
+from go_health_hook.go.probe import gomaxprocs as probe
+from go_health_hook.go.versions import Version, parse_version
+from go_health_hook.linux import cgroup
+from go_health_hook.text import clean
+from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
+
+SEVERITY = "required"
+ORDER = 50
+
+
+def check(context: Context) -> Finding:
+    """Whether the runtime's own choice in the hook's cgroup is the expected one, and in each of the placements."""
+    chain = chain_of(context)
+    affinity = cgroup.affinity()
+    wanted = maxprocs.expected(affinity, chain)
+    context.facts["expected"] = wanted
+    toolchain = context.toolchain
+    if not toolchain.runnable:
+        return Finding(SKIP, "go is not run: see goroot")
+    answer = probe(toolchain, context.deadline)
+    evidence: dict[str, object] = {"expected": wanted, "affinity": affinity, "quota": chain.quota_cpus or "none"}
+    if answer.timed_out:
+        return Finding(
+            TIMEOUT, f"the runtime {answer.why}", "run it by hand: GODEBUG=schedtrace=1 gofmt </dev/null", evidence
+        )
+    if answer.value is None:
+        return Finding(
+            FAIL, f"the runtime does not say its GOMAXPROCS: {answer.why}", "see the finding on goroot", evidence
+        )
+    context.facts["actual"] = answer.value
+    evidence["actual"] = answer.value
+    version = _version(context)
+    if answer.value > wanted:
+        where = clean(chain.tightest.path) if chain.tightest else "the affinity mask"
+        return Finding(
+            FAIL,
+            f"the runtime takes {answer.value}, {where} allows {wanted}",
+            _remedy(version, chain, wanted),
+            evidence,
+        )
+    if answer.value < wanted:
+        return Finding(
+            FAIL,
+            f"the runtime takes {answer.value} although {wanted} are allowed",
+            "look for GOMAXPROCS in go.env or a wrapper of gofmt; go-health-hook cpu shows the limits level by level",
+            evidence,
+        )
+    advice = [
+        line for name in context.config.get("gomaxprocs", "placements") for line in _placement(name, version, affinity)
+    ]
+    for i, line in enumerate(advice, 1):
+        evidence[f"placement {i}"] = line
+    if advice:
+        return Finding(WARN, advice[0], "run Go there with go-health-hook exec -- CMD", evidence)
+    return Finding(PASS, f"the runtime takes {answer.value}, as expected here", "", evidence)
+
+
+def _version(context: Context) -> Version | None:
+    try:
+        return parse_version((context.toolchain.read("VERSION") or "").split("\n", 1)[0])
+    except (OSError, ValueError):
+        return None
+
+
+def _remedy(version: Version | None, chain: cgroup.Chain, wanted: int) -> str:
+    run = "run Go programs here with go-health-hook exec -- CMD"
+    if version is not None and not version.knows_cgroups:
+        return f"{run}, or install Go 1.25 or later, which reads quotas ({version} does not)"
+    leaf, tightest = chain.leaf, chain.tightest
+    if tightest is not None and (leaf is None or leaf.path != tightest.path):
+        unit = clean(chain.path.rsplit("/", 1)[-1])
+        return (
+            f"{run}, or set the quota on {unit} itself (CPUQuota={wanted * 100}%): "
+            "Go looks at the process's own cgroup only (golang/go#81180)"
+        )
+    return f"{run}, or take the quota off; a go line below 1.25 in a module's go.mod keeps its programs from reading it"
+
+
+def group_of(name: str) -> tuple[str, bool]:
+    """The cgroup v2 path of a unit, a slice or a user, and whether programs run below it rather than in it.
+
+    Source of the slices' paths: systemd.slice(5); of the users': logind's user-UID.slice.
+    """
+    if name.isdecimal():
+        name = f"user-{name}.slice"
+    elif "." not in name and "/" not in name:
+        import pwd
+
+        try:
+            name = f"user-{pwd.getpwnam(name).pw_uid}.slice"
+        except KeyError:
+            name = f"{name}.service"
+    if name.startswith("/"):
+        return name, False
+    if not name.endswith(".slice"):
+        return f"/system.slice/{name}", False
+    parts = name[: -len(".slice")].split("-")
+    return "/" + "/".join("-".join(parts[: i + 1]) + ".slice" for i in range(len(parts))), True
+
+
+def _placement(name: str, version: Version | None, affinity: int) -> list[str]:
+    """One line where a Go program placed there would take more than is allowed."""
+    path, below = group_of(name)
+    chain = cgroup.read_group(path)
+    wanted = maxprocs.expected(affinity, chain)
+    leaf = chain.leaf
+    reads = version is not None and version.knows_cgroups and leaf is not None and leaf.cpus is not None and not below
+    taken = wanted if reads and leaf == chain.tightest else affinity
+    return [f"in {clean(name)} Go takes {taken}, allowed are {wanted}"] if taken > wanted else []

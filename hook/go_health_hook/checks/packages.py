@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the package database says of the toolchain: its packages are of one release and its files are theirs."""
+
+from __future__ import annotations
+
+from go_health_hook.checks import Context
+from go_health_hook.checks._owners import owners
+from go_health_hook.packages.installed import changed
+from go_health_hook.verdict import FAIL, PASS, SKIP, Finding
+
+SEVERITY = "advisory"
+ORDER = 60
+MAX_SHOWN = 10
+
+
+def check(context: Context) -> Finding:
+    """Whether all packages of the toolchain are of one release and no file of theirs is missing or changed."""
+    if context.toolchain.problem:
+        return Finding(SKIP, "skipped because there is no GOROOT: see goroot")
+    given = owners(context)
+    if given.reason:
+        return Finding(SKIP, f"skipped because {given.reason}")
+    evidence: dict[str, object] = {"packages": " ".join(p.nevra for p in given.packages)}
+    names = " ".join(sorted(p.name for p in given.packages))
+    mixed = given.mixed()
+    if mixed:
+        return Finding(FAIL, mixed, f"bring them to one release: dnf distro-sync {names}", evidence)
+    wrong = changed(given, context.subject, context.toolchain.goroot, context.deadline, context.deep)
+    if wrong:
+        evidence.update({f"difference {i}": line for i, line in enumerate(wrong[:MAX_SHOWN], 1)})
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        return Finding(FAIL, f"differs from its packages: {wrong[0]}{more}", f"dnf reinstall {names}", evidence)
+    what = given.go or given.packages[0]
+    others = f" and {len(given.packages) - 1} more" if len(given.packages) > 1 else ""
+    return Finding(PASS, f"as installed by {what.nevra}{others}", "", evidence)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`go version` answers, and everything that bears a version bears the same one."""
+
+from __future__ import annotations
+
+from go_health_hook.checks import Context
+from go_health_hook.checks._answers import answers
+from go_health_hook.checks._owners import owners
+from go_health_hook.checks._remedies import reinstall
+from go_health_hook.go.versions import Version, parse_version, parse_version_output
+from go_health_hook.text import clean, first_line
+from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, Finding
+
+SEVERITY = "required"
+ORDER = 20
+
+
+def check(context: Context) -> Finding:
+    """Whether go, compile, link, the VERSION file and the package agree on one version."""
+    toolchain = context.toolchain
+    if not toolchain.runnable:
+        return Finding(SKIP, "go is not run: see goroot")
+    given = answers(context)
+    answer = given.version
+    evidence: dict[str, object] = {"go version": first_line(answer.stdout) or first_line(answer.stderr)}
+    if answer.timed_out:
+        return Finding(TIMEOUT, f"go version {answer.why()}", "run it by hand: go version", evidence)
+    if not answer.ok:
+        return Finding(FAIL, f"go version {answer.why()}", reinstall(context), evidence)
+    if answer.stderr.strip():
+        # A distribution's go without /proc prints its error and still exits 0.
+        said = first_line(answer.stderr, 200)
+        return Finding(FAIL, f"go version prints an error beside its version: {said}", reinstall(context), evidence)
+    try:
+        version, platform = parse_version_output(first_line(answer.stdout, 1000))
+    except ValueError as error:
+        return Finding(FAIL, f"go version says something else: {error}", reinstall(context), evidence)
+    evidence["platform"] = platform
+    context.facts["version"] = version.name
+    for name, tool in given.tools.items():
+        evidence[f"{name} -V=full"] = first_line(tool.stdout) or first_line(tool.stderr)
+        if tool.timed_out:
+            return Finding(TIMEOUT, f"{name} -V=full {tool.why()}", f"run it by hand: go tool {name} -V=full", evidence)
+        if not tool.ok:
+            return Finding(FAIL, f"{name} -V=full {tool.why()}", reinstall(context), evidence)
+        wrong = _differs(version, first_line(tool.stdout, 1000).removeprefix(f"{name} version ").split(" buildID=")[0])
+        if wrong:
+            # The words of cmd/go's own error (golang/go#57685).
+            return Finding(
+                FAIL,
+                f"mixed GOROOT: {name} version {wrong} does not match go tool version {version}",
+                reinstall(context),
+                evidence,
+            )
+    return _files_agree(context, version, evidence)
+
+
+def _files_agree(context: Context, version: Version, evidence: dict[str, object]) -> Finding:
+    try:
+        text = context.toolchain.read("VERSION")
+    except OSError as error:
+        return Finding(FAIL, f"the VERSION file cannot be read: {error.strerror}", reinstall(context), evidence)
+    if text is not None:
+        line = clean(text.split("\n", 1)[0].strip(), 120)
+        evidence["VERSION"] = line
+        wrong = _differs(version, line)
+        if wrong:
+            return Finding(
+                FAIL, f"the VERSION file says {wrong}, go version says {version}", reinstall(context), evidence
+            )
+    owner = owners(context).go
+    if owner is not None:
+        evidence["package"] = owner.nevra
+        packed = _packed(owner.version)
+        if packed is not None and not version.devel and packed != version:
+            return Finding(
+                FAIL,
+                f"{owner.nevra} has brought go {packed.name}, go version says {version}",
+                reinstall(context),
+                evidence,
+            )
+    return Finding(PASS, f"{version.name}, and its tools agree", "", evidence)
+
+
+def _packed(version: str) -> Version | None:
+    """The Go version that a package's version names, as 1.27.3 or 1.27~rc2; None for a numbering of its own."""
+    try:
+        parsed = parse_version("go" + version.replace("~", "").partition("^")[0].partition("+")[0])
+    except ValueError:
+        return None
+    return parsed if parsed.at_least(1, 10) and not parsed.at_least(2, 0) else None
+
+
+def _differs(version: Version, other: str) -> str:
+    """The other version, where it is not the same release; a vendor's mark may stand at one of them only."""
+    try:
+        parsed = parse_version(other)
+    except ValueError:
+        return clean(other, 120) or "nothing"
+    if parsed.devel or version.devel:
+        same = parsed.devel and version.devel and parsed.name.split("-")[0] == version.name.split("-")[0]
+        return "" if same else parsed.name
+    return "" if parsed == version else parsed.name

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line: options, commands, exit status. Nothing else parses arguments or prints usage."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from go_health_hook import VERSION
+from go_health_hook.errors import EXIT_INTERNAL, BadInput, HookError
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+    from go_health_hook.config import Config
+
+COMMANDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "commands")
+GATES = os.path.join(os.path.dirname(COMMANDS), "gates")
+WITH_VALUE = {"--budget", "--root", "--goroot", "--config"}
+
+
+def _parser(prog: str, **options: Any) -> argparse.ArgumentParser:
+    """argparse at a fixed width (it would load shutil at every start to ask the terminal), with errors of one line.
+
+    Imported here: `exec` answers without it (see `_main`).
+    """
+    import argparse
+
+    class Help(argparse.HelpFormatter):
+        def __init__(self, prog: str) -> None:
+            super().__init__(prog, width=80)
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise BadInput(clean(message), hint=f"see {self.prog} --help")
+
+    return Parser(prog=prog, formatter_class=Help, allow_abbrev=False, **options)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86400:
+        import argparse
+
+        raise argparse.ArgumentTypeError(f"{clean(text)!r} is not a number of seconds from above 0 to 86400")
+    return value
+
+
+def main_parser() -> argparse.ArgumentParser:
+    """The parser of the options that stand before any command."""
+    parser = _parser(
+        "go-health-hook",
+        description="Check this machine's Go toolchain, as the updaters' gates do before they let an update pass.",
+        epilog="Exit status: 0 allowed, 1 blocked by a failed check, 2 usage or configuration error, "
+        "3 blocked because time ran out, 4 internal error (gates let the update go on).",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be decided, record nothing, exit 0")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser.add_argument("--deep", action="store_true", help="also build and run a program that uses crypto/tls")
+    parser.add_argument("--budget", type=_seconds, metavar="SECONDS", help="answer within this time")
+    parser.add_argument("--root", metavar="DIR", default="/", help="judge the toolchain of the root below DIR")
+    parser.add_argument("--goroot", metavar="DIR", default="", help="judge this GOROOT")
+    parser.add_argument("--config", metavar="FILE", help="read FILE in place of /etc/go-health-hook.conf")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the evidence of every finding")
+    parser.add_argument("--version", action="version", version=f"go-health-hook {VERSION}")
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=f"one of: {', '.join(commands())}")
+    return parser
+
+
+def commands() -> list[str]:
+    """What may stand in the command's place: one file of commands/ each, and `gate`."""
+    return sorted([*_modules(COMMANDS), "gate"])
+
+
+def gates() -> list[str]:
+    """The gates' names as the command line has them: one file of gates/ each that answers an updater."""
+    return sorted(n.replace("_", "-") for n in _modules(GATES) if "def answer(" in _source(GATES, n))
+
+
+def _modules(directory: str) -> list[str]:
+    return sorted({n.split(".")[0] for n in os.listdir(directory) if n.endswith(".py") and n[0] != "_"})
+
+
+def _source(directory: str, name: str) -> str:
+    with open(f"{directory}/{name}.py", encoding="utf-8") as file:
+        return file.read()
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    """The options before the command, the command, and what follows it."""
+    i = 0
+    while i < len(argv):
+        word = argv[i]
+        if word in WITH_VALUE:
+            i += 2
+        elif word.startswith("-") and word != "--":
+            i += 1
+        else:
+            return list(argv[:i]), word, list(argv[i + 1 :])
+    return list(argv), "", []
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status. Prints one line on stderr for an error of the caller's."""
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    except HookError as error:
+        print(f"go-health-hook: {error.line()}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_INTERNAL
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        print(f"go-health-hook: a fault of its own, please report it: {error!r}", file=sys.stderr)
+        return EXIT_INTERNAL
+
+
+def _main(argv: list[str]) -> int:
+    if argv and argv[0] in _modules(COMMANDS):
+        quick = getattr(_module(argv[0]), "quick", None)
+        status: int | None = quick(argv[1:]) if quick else None
+        if status is not None:
+            return status
+    if argv[:1] == ["gate"] and argv[1:2] and argv[1] in gates() and not any(w.startswith("-") for w in argv[2:]):
+        # An updater waits: there is nothing to parse, and argparse is half of the start.
+        called = _Called(argv[1], argv[2:])
+        return _answer(called)
+    options, command, rest = _split(argv)
+    args = main_parser().parse_args(options)
+    if command == "gate":
+        return _gate(args, rest)
+    if command:
+        if command not in commands():
+            raise BadInput(f"unknown command {clean(command)!r}", hint=f"it is one of: {', '.join(commands())}")
+        return _command(command, args, rest)
+    from go_health_hook.commands import check
+
+    return check.run(args, configuration(args))
+
+
+def configuration(args: argparse.Namespace) -> Config:
+    """The configuration that the options ask for."""
+    from go_health_hook import config
+    from go_health_hook.examine import severities
+
+    return config.load(severities(), args.config)
+
+
+def command_parser(name: str, module: Any) -> argparse.ArgumentParser:
+    """The parser of one command: its own options, and those before the command that it shares."""
+    import argparse
+
+    parser = _parser(f"go-health-hook {name}", description=module.__doc__)
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON for programs")
+    module.add_arguments(parser)
+    return parser
+
+
+def _command(name: str, args: argparse.Namespace, rest: list[str]) -> int:
+    """Run one command: `run(args, settings)`; one that says `PLAIN = True` reads no configuration and gets None.
+
+    For one that says `RUNS_COMMAND = True`, what follows `--` is `args.cmd`, none of it read as an option.
+
+    A command whose start must be quick has `quick(words)` beside it, called with what follows its name before anything
+    else is imported: it returns the exit status, or None to have the words parsed after all.
+    """
+    module = _module(name)
+    following: list[str] = []
+    if getattr(module, "RUNS_COMMAND", False) and "--" in rest:
+        cut = rest.index("--")
+        rest, following = rest[:cut], rest[cut + 1 :]
+    args = command_parser(name, module).parse_args(rest, args)
+    if following:
+        args.cmd = following
+    status: int = module.run(args, None if getattr(module, "PLAIN", False) else configuration(args))
+    return status
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"go_health_hook.commands.{name}")
+
+
+def _gate(args: argparse.Namespace, rest: list[str]) -> int:
+    """Answer an updater. Its own rules say what an exit status means; a fault of ours is never a veto."""
+    import argparse
+
+    parser = _parser("go-health-hook gate", description="Called by the updaters.")
+    parser.add_argument("gate", choices=gates(), metavar="GATE", help=f"one of: {', '.join(gates())}")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the gate itself takes")
+    return _answer(parser.parse_args(rest, args))
+
+
+class _Called:
+    """The arguments of a gate called without options, as the parser would give them."""
+
+    def __init__(self, gate: str, arguments: list[str]) -> None:
+        self.gate = gate
+        self.arguments = arguments
+        self.dry_run = self.json = self.deep = self.verbose = False
+        self.budget = self.config = None
+        self.root = "/"
+        self.goroot = ""
+
+
+def _answer(args: Any) -> int:
+    module = importlib.import_module(f"go_health_hook.gates.{args.gate.replace('-', '_')}")
+    status: int = module.answer(args, lambda: configuration(args))
+    return status

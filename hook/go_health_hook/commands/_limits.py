@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What cpu, ps, exec and trace share: a chain of limits in words, its throttling, and what to do about a bad fit."""
+
+from __future__ import annotations
+
+import os
+
+from go_health_hook.errors import BadInput
+from go_health_hook.linux import throttling
+from go_health_hook.linux.kernel_files import Malformed
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from go_health_hook.linux.cgroup import Chain, Level
+    from go_health_hook.linux.throttling import Pressure, Stat
+
+HIERARCHIES = {"v2": "cgroup v2", "v1": "cgroup v1", "hybrid": "cgroup v1 beside v2", "none": "no cgroups"}
+
+
+def stat_of(level: Level | None) -> Stat | None:
+    """The level's throttling so far, or None where it cannot be had."""
+    try:
+        return None if level is None else throttling.read_stat(level.directory)
+    except (OSError, Malformed):
+        return None
+
+
+def pressure_of(level: Level | None) -> Pressure | None:
+    """The level's CPU pressure, or None where it cannot be had."""
+    try:
+        return None if level is None else throttling.read_pressure(level.directory)
+    except (OSError, Malformed):
+        return None
+
+
+def throttled_share(stat: Stat | None) -> float | None:
+    """The share of its periods that ended with the quota used up, or None where it had none."""
+    if stat is None or not stat.periods or stat.throttled is None:
+        return None
+    return stat.throttled / stat.periods
+
+
+def allowance(chain: Chain, affinity: int) -> float:
+    """The CPUs a process may use: the tightest quota of its chain, or the CPUs it may run on if they are fewer."""
+    quota = chain.quota_cpus
+    return float(affinity) if quota is None else min(quota, float(affinity))
+
+
+def remedies(chain: Chain, wanted: int) -> list[str]:
+    """What to do where Go takes more than the `wanted` that fit, the best first."""
+    lines = ["run Go programs there with go-health-hook exec -- CMD, go itself with go-build-wrapper"]
+    leaf, tightest = chain.leaf, chain.tightest
+    if tightest is not None and leaf is not None and leaf.path != tightest.path:
+        unit = clean(leaf.path.rsplit("/", 1)[-1])
+        if unit.endswith((".service", ".scope", ".slice")):
+            quota = f"{round((tightest.cpus or 0) * 100)}%"
+            lines.append(
+                f"or set the quota on {unit} itself (CPUQuota={quota}): "
+                "Go 1.25 and later look at the process's own cgroup only (golang/go#81180)"
+            )
+    if wanted < 1:
+        lines.clear()
+    return lines
+
+
+def process_id(text: str) -> int:
+    """A --pid argument. Raises BadInput where there is no such process."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 10 or int(text) == 0:
+        raise BadInput(f"--pid {clean(text)}: is not a process id", hint="it takes a number, as ps shows it")
+    if not os.path.isdir(f"/proc/{int(text)}"):
+        raise BadInput(f"--pid {text}: there is no such process", hint="go-health-hook ps lists those of Go")
+    return int(text)
+
+
+def duration(seconds: float) -> str:
+    """A time for people: "0.4 s", "12 s", "3 min", "5 h"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def fit(text: str, width: int) -> str:
+    """`text` in at most `width` columns, its middle left out where it is longer."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"

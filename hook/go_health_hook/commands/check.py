@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run the checks and let the exit status decide: what happens when no command is given."""
+
+from __future__ import annotations
+
+import os
+
+from go_health_hook import override
+from go_health_hook.announce import publish, text
+from go_health_hook.deadline import Deadline
+from go_health_hook.errors import EXIT_ALLOW, BadInput
+from go_health_hook.examine import examine
+from go_health_hook.subject import Subject
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from go_health_hook.config import Config
+
+# A person can wait (seconds), and wants to know what a disk in trouble says.
+PATIENCE = 2.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Takes the options that stand before a command, and no more."""
+
+
+def run(args: argparse.Namespace, settings: Config) -> int:
+    """Judge the toolchain that the options name, report, and return the exit status; 0 for a dry run."""
+    budget = args.budget or settings.get("budget", "deep" if args.deep else "check")
+    deadline = Deadline(budget)
+    subject = _subject(args.root)
+    examination = examine(subject, settings, deadline, goroot=_goroot(args.goroot), deep=args.deep)
+    overridden = _override()
+    if args.json:
+        import json
+
+        print(json.dumps({**examination.to_dict(), "override": overridden}, indent=2))
+    else:
+        print(text.report(examination, dry_run=args.dry_run, verbose=args.verbose))
+        if overridden:
+            print(f"Updates are {overridden}")
+    if not args.dry_run and not args.goroot and subject.kind == "running":
+        # Another root or GOROOT is not what this machine's updates are judged by.
+        publish.publish(examination, "check", wait=PATIENCE)
+    return EXIT_ALLOW if args.dry_run else examination.verdict.exit_status
+
+
+def _override() -> str | None:
+    """One line on the override in force, which every report shows."""
+    try:
+        found = override.in_force()
+    except BadInput as error:
+        return f"not overridden: {error.line()}"
+    return found.line() if found else None
+
+
+def _subject(root: str) -> Subject:
+    """The subject, without a look at the disk: that is for the worker, which can be left behind."""
+    path = os.path.abspath(root)
+    return Subject() if path == "/" else Subject("root", path)
+
+
+def _goroot(path: str) -> str:
+    if path and not path.startswith("/"):
+        path = os.path.join(os.getcwd(), path)
+    return path

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Show the CPU limit the kernel enforces, level by level: who set it, whether it bites, what Go makes of it."""
+
+from __future__ import annotations
+
+import os
+
+from go_health_hook import config
+from go_health_hook.announce.style import Style
+from go_health_hook.commands import _limits
+from go_health_hook.deadline import Deadline
+from go_health_hook.errors import EXIT_ALLOW, BadInput
+from go_health_hook.go import maxprocs
+from go_health_hook.go.versions import parse_version
+from go_health_hook.linux import cgroup, units
+from go_health_hook.linux.kernel_files import Malformed
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from go_health_hook.config import Config
+    from go_health_hook.go.toolchain import Toolchain
+    from go_health_hook.linux.cgroup import Chain, Level
+    from go_health_hook.process import Running
+
+PLAIN = True  # of the configuration only [toolchain] goroot matters here, and reading all of it costs its time
+BUDGET = 5.0
+
+
+class Place:
+    """Whose limit is shown: the caller's own cgroup, a process's or a unit's."""
+
+    __slots__ = ("affinity", "chain", "own", "pid", "unit")
+
+    def __init__(self, chain: Chain, affinity: int, *, pid: int | None = None, unit: str = "") -> None:
+        self.chain = chain
+        self.affinity = affinity
+        self.pid = pid
+        self.unit = unit
+        self.own = pid is None and not unit
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--pid or --unit, to look elsewhere than at the caller's own cgroup."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--pid", metavar="PID", help="the limit on this process")
+    where.add_argument("--unit", metavar="UNIT", help="the limit on a unit, a slice, a user or a cgroup's path")
+
+
+def quick(words: list[str]) -> int | None:
+    """The usual ways to ask, without the command line's own machinery, whose loading takes as long as the answer."""
+    said: dict[str, Any] = {"json": False, "pid": None, "unit": None}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--json":
+            said["json"] = True
+        elif word in ("--pid", "--unit") and rest and said["pid"] is said["unit"] is None:
+            said[word[2:]] = rest.pop(0)
+        else:
+            return None
+    from types import SimpleNamespace
+
+    args: Any = SimpleNamespace(**said, budget=None, goroot="", config=None)
+    return run(args, None)
+
+
+def run(args: argparse.Namespace, _settings: Config | None) -> int:
+    """Print the chain of limits and what Go takes there; 0 whether that fits or not, since nothing is decided."""
+    deadline = Deadline(args.budget or BUDGET)
+    elsewhere = args.pid is not None or args.unit is not None
+    toolchain, said = _toolchain(args)
+    running = None
+    if toolchain and not elsewhere:
+        from go_health_hook.go import probe
+
+        running = probe.begin(toolchain, deadline)
+    place = _place(args, deadline)
+    facts = _facts(place, deadline)
+    _ask(place, said, running)
+    facts.update(
+        toolchain_gomaxprocs=said["gomaxprocs"],
+        toolchain=said,
+        aligned=None if said["gomaxprocs"] is None else said["gomaxprocs"] == facts["expected_gomaxprocs"],
+        advice=_advice(place, facts["expected_gomaxprocs"], said["gomaxprocs"]),
+    )
+    if args.json:
+        import json
+
+        print(json.dumps(facts, indent=2))
+    else:
+        print(_report(facts, place, Style()))
+    return EXIT_ALLOW
+
+
+def _place(args: argparse.Namespace, deadline: Deadline) -> Place:
+    if args.pid is not None:
+        pid = _limits.process_id(args.pid)
+        try:
+            return Place(cgroup.read_chain(pid), cgroup.affinity(pid), pid=pid)
+        except ProcessLookupError:
+            raise BadInput(f"--pid {pid}: the process has ended", hint="go-health-hook ps lists those of Go") from None
+    if args.unit is not None:
+        return _unit_place(args.unit, deadline)
+    return Place(cgroup.read_chain(), cgroup.affinity())
+
+
+def _unit_place(name: str, deadline: Deadline) -> Place:
+    from go_health_hook.checks.gomaxprocs import group_of
+
+    path = units.control_group(name, deadline) if name.endswith(units.SUFFIXES) else ""
+    try:
+        chain = cgroup.read_group(path or group_of(name)[0])
+    except Malformed as error:
+        raise BadInput(f"--unit {clean(name)}: {error}", hint="name a unit, or a path as in /proc/PID/cgroup") from None
+    if not chain.leaf:
+        raise BadInput(
+            f"--unit {clean(name)}: there is no cgroup {clean(chain.path)}", hint="is it running? see systemd-cgls"
+        )
+    machine = os.cpu_count() or 1
+    return Place(chain, min(machine, len(cgroup.parse_cpus(chain.cpuset))) if chain.cpuset else machine, unit=name)
+
+
+def _toolchain(args: argparse.Namespace) -> tuple[Toolchain | None, dict[str, Any]]:
+    """This machine's toolchain if it can be asked, and what is known of it before that."""
+    from go_health_hook.go import toolchain as toolchains
+    from go_health_hook.subject import Subject
+
+    said: dict[str, Any] = {"version": None, "goroot": None, "gomaxprocs": None, "source": None, "why": ""}
+    found = toolchains.find(Subject(), args.goroot or config.goroot(_severities, args.config))
+    if found is None:
+        said["why"] = "no Go toolchain is installed"
+        return None, said
+    said["goroot"] = clean(found.goroot)
+    if not found.runnable:
+        said["why"] = found.problem or found.untrusted or found.broken(found.go)
+        return None, said
+    try:
+        said["version"] = parse_version((found.read("VERSION") or "").split("\n", 1)[0]).name
+    except (OSError, ValueError):
+        pass
+    return found, said
+
+
+def _ask(place: Place, said: dict[str, Any], running: Running | None) -> None:
+    """Fill in the GOMAXPROCS the toolchain takes there: what it says itself in the caller's place, else predicted."""
+    predicted = None
+    if said["version"]:
+        predicted = maxprocs.predict(parse_version(said["version"]), place.affinity, place.chain)
+    if running is not None:
+        from go_health_hook.go import probe
+
+        answer = probe.answer(running)
+        said.update(gomaxprocs=answer.value, source="schedtrace", why=answer.why)
+    if predicted is not None:
+        said["why"] = predicted.why
+        if said["gomaxprocs"] is None:
+            said.update(gomaxprocs=predicted.value, source="predicted")
+
+
+def _severities() -> dict[str, str]:
+    from go_health_hook.examine import severities
+
+    return severities()
+
+
+def _facts(place: Place, deadline: Deadline) -> dict[str, Any]:
+    chain = place.chain
+    wanted = maxprocs.expected(place.affinity, chain)
+    tightest = chain.tightest
+    limited = [(level.path, units.QUOTA if level.cpus else units.CPUS) for level in chain.levels if _limits_cpu(level)]
+    owners = units.who_set(limited, deadline)
+    return {
+        "schema": 1,
+        "pid": place.pid if place.pid is not None else (os.getpid() if place.own else None),
+        "hierarchy": chain.hierarchy,
+        "path": clean(chain.path),
+        "levels": [_level(level, owners.get(level.path)) for level in chain.levels],
+        "complete": chain.complete,
+        "problems": [str(problem) for problem in chain.problems],
+        "allowance_cpus": _limits.allowance(chain, place.affinity),
+        "limiting_level": clean(tightest.path) if tightest else None,
+        "affinity_cpus": place.affinity,
+        "expected_gomaxprocs": wanted,
+    }
+
+
+def _limits_cpu(level: Level) -> bool:
+    if level.cpus is not None:
+        return True
+    return level.cpuset is not None and len(cgroup.parse_cpus(level.cpuset)) < (os.cpu_count() or 1)
+
+
+def _level(level: Level, unit: units.Unit | None) -> dict[str, Any]:
+    stat, pressure = _limits.stat_of(level), _limits.pressure_of(level)
+    name = unit.name if unit else units.unit_of(level.path)[0]
+    return {
+        "path": clean(level.path),
+        "quota_us": level.quota_us,
+        "period_us": level.period_us,
+        "cpus": level.cpus,
+        "cpuset": level.cpuset,
+        "unit": clean(name) or None,
+        "set_by": (clean(unit.set_by) or None) if unit else None,
+        "throttling": None
+        if stat is None or stat.periods is None
+        else {"periods": stat.periods, "throttled": stat.throttled, "throttled_us": stat.throttled_us},
+        "pressure": None
+        if pressure is None
+        else {"avg10": pressure.avg10, "avg60": pressure.avg60, "avg300": pressure.avg300},
+    }
+
+
+def _advice(place: Place, wanted: int, taken: int | None) -> list[str]:
+    chain = place.chain
+    lines = []
+    if not chain.certain:
+        lines.append("not all levels could be read, so there may be a limit that is not shown: run it as root")
+    if taken is None or taken == wanted:
+        return lines
+    if taken < wanted:
+        return [*lines, "Go takes less than it may: look for GOMAXPROCS in go.env or a wrapper"]
+    lines += _limits.remedies(chain, wanted)
+    stat = _limits.stat_of(chain.tightest)
+    if stat is not None and stat.periods is not None and not stat.throttled:
+        lines.append("the limit has not held anything back so far: there is no hurry")
+    return lines
+
+
+def _report(facts: dict[str, Any], place: Place, style: Style) -> str:
+    whose = f"process {place.pid}" if place.pid is not None else clean(place.unit) or "this shell's processes"
+    hierarchy = _limits.HIERARCHIES.get(facts["hierarchy"], "unknown")
+    lines = [style.paint(style.wrap(f"{whose}: {facts['path']} ({hierarchy})", 2), "1")]
+    room = style.width - 42
+    lines.append(style.paint(f"  {'CGROUP':<{room}}{'QUOTA':>10}  {'CPUS':<8}{'THROTTLED':>18}", "2"))
+    for level in facts["levels"]:
+        lines += _level_lines(level, level["path"] == facts["limiting_level"], style, room)
+    if not facts["complete"]:
+        lines.append("  levels above these cannot be seen from here")
+    lines += [f"  {style.paint('unknown', '33')}  {style.wrap(problem, 11)}" for problem in facts["problems"]]
+    lines += ["", *_summary(facts, style)]
+    lines += [style.wrap(f"-> {line}", 5).join(("  ", "")) for line in facts["advice"]]
+    return "\n".join(lines)
+
+
+def _level_lines(level: dict[str, Any], tightest: bool, style: Style, room: int) -> list[str]:
+    name = level["path"].rsplit("/", 1)[-1] or "/"
+    quota = "-" if level["cpus"] is None else f"{level['cpus']:g} CPU" + ("" if level["cpus"] == 1 else "s")
+    stat = level["throttling"]
+    throttled = ""
+    if stat and stat["periods"] and level["cpus"] is not None:
+        share = 100 * (stat["throttled"] or 0) / stat["periods"]
+        throttled = f"{share:.0f}%, {_limits.duration((stat['throttled_us'] or 0) / 1e6)}"
+    mark = ">" if tightest else " "
+    cpus = _limits.fit(level["cpuset"] or "-", 8)
+    row = f"{mark} {_limits.fit(name, room - 1):<{room}}{quota:>10}  {cpus:<8}{throttled:>18}"
+    lines = [style.paint(row.rstrip(), "1;33") if tightest else row.rstrip()]
+    if level["set_by"]:
+        lines.append(
+            style.paint(f"    set by {_limits.fit(level['set_by'], style.width - 11)}", "33" if tightest else "2")
+        )
+    elif tightest and level["unit"]:
+        lines.append(style.paint("    systemd does not say who set it", "2"))
+    return lines
+
+
+def _summary(facts: dict[str, Any], style: Style) -> list[str]:
+    tightest = facts["limiting_level"]
+    affinity = facts["affinity_cpus"]
+    allowed = f"{facts['allowance_cpus']:g} CPUs"
+    if tightest and facts["allowance_cpus"] < affinity:
+        allowed += f", by {tightest.rsplit('/', 1)[-1]}; it may run on {affinity}"
+    else:
+        allowed += ", those it may run on" + ("; no quota is tighter" if tightest else "; no quota")
+    lines = [f"  {'allowance':<12}{style.wrap(allowed, 14)}"]
+    level = next(
+        (lv for lv in facts["levels"] if lv["path"] == tightest), facts["levels"][0] if facts["levels"] else None
+    )
+    if level and level["pressure"]:
+        p = level["pressure"]
+        waited = f"{p['avg10']:g}% of the last 10 s, {p['avg300']:g}% of the last 5 min some task waited for a CPU"
+        lines.append(f"  {'pressure':<12}{style.wrap(waited, 14)}")
+    wanted, taken, toolchain = facts["expected_gomaxprocs"], facts["toolchain_gomaxprocs"], facts["toolchain"]
+    lines.append(f"  {'GOMAXPROCS':<12}{wanted} fits")
+    name = toolchain["version"] or "Go"
+    if taken is None:
+        lines.append(f"  {'':<12}{style.wrap('no answer of a toolchain: ' + toolchain['why'], 14)}")
+    elif taken == wanted:
+        how = "takes just that" if toolchain["source"] == "schedtrace" else "would take just that (predicted)"
+        lines.append(f"  {'':<12}{style.paint(f'{name} {how}', '32')}")
+    else:
+        how = "takes" if toolchain["source"] == "schedtrace" else "would take (predicted)"
+        lines.append(f"  {'':<12}{style.paint(f'{name} {how} {taken}', '1;31')}")
+        lines.append(f"  {'':<12}{style.wrap(toolchain['why'], 14)}")
+    return lines

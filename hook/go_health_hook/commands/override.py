@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Let updates through for a while although Go is broken, on the record; it ends by itself."""
+
+from __future__ import annotations
+
+import os
+
+from go_health_hook import override
+from go_health_hook.announce.publish import note
+from go_health_hook.errors import BadInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from go_health_hook.config import Config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Either a span with its reason, or --clear; neither shows what is in force."""
+    parser.add_argument("--for", dest="span", metavar="SPAN", help="how long, as 2h, 90m or 1d; up to 30 days")
+    parser.add_argument("--reason", metavar="TEXT", help="why; it is shown in every report while the override lasts")
+    parser.add_argument("--clear", action="store_true", help="end the override now")
+
+
+def run(args: argparse.Namespace, settings: Config) -> int:
+    """Set, end or show the override; root alone may change it."""
+    if args.clear and (args.span or args.reason):
+        raise BadInput("--clear takes neither --for nor --reason", hint="give one or the other")
+    if args.clear or args.span or args.reason:
+        if os.geteuid() != 0:
+            raise BadInput("only root may override the gates", hint="sudo go-health-hook override …")
+        message = _cleared() if args.clear else _set(args)
+    else:
+        message = _shown(args)
+    print(message)
+    return 0
+
+
+def _cleared() -> str:
+    if not override.clear():
+        return "There was no override."
+    note("override-cleared", f"The override has been ended by {_who()}")
+    return "The override has ended."
+
+
+def _set(args: argparse.Namespace) -> str:
+    if not args.span:
+        raise BadInput("--for is missing", hint="say how long: --for 2h")
+    if not (args.reason or "").strip():
+        raise BadInput("--reason is missing", hint="say why: it is shown in every report while the override lasts")
+    made = override.write(override.parse_duration(args.span), args.reason.strip(), _who())
+    line = f"Updates are {made.line()}"
+    note("override-set", line)
+    return line
+
+
+def _shown(args: argparse.Namespace) -> str:
+    found = override.in_force()
+    if getattr(args, "json", False):
+        import json
+
+        return json.dumps({"schema": 1, "override": found.to_dict() if found else None}, indent=2)
+    return f"Updates are {found.line()}" if found else "No override is in force."
+
+
+def _who() -> str:
+    """The person behind root, as far as is known."""
+    name = os.environ.get("SUDO_USER", "")
+    if not name:
+        import pwd
+
+        try:
+            with open("/proc/self/loginuid", encoding="ascii") as file:
+                name = pwd.getpwuid(int(file.read())).pw_name
+        except (OSError, ValueError, KeyError, OverflowError):
+            name = ""
+    return name or "root"

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Show which gates are wired in, since when updates are held back and why, and what is overridden."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from go_health_hook import VERSION, override
+from go_health_hook.announce import motd, publish, record
+from go_health_hook.announce.style import Style
+from go_health_hook.deadline import Deadline
+from go_health_hook.errors import EXIT_ALLOW, BadInput
+from go_health_hook.wiring import NOT_HERE, NOT_WIRED, Wiring
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from go_health_hook.config import Config
+
+EXIT_HELD_BACK = 1
+EXIT_NOT_WIRED = 3
+SECONDS = 10.0  # for all questions to systemd
+PROCESS_SECONDS = 30.0  # for a look at every process
+WORDS = {0: "allowed", 1: "blocked", 3: "blocked, out of time", 4: "not decided"}
+LABEL = 13
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--refresh is what the timer runs."""
+    parser.add_argument(
+        "--refresh", action="store_true", help="also bring the message at login and the metrics up to date (root)"
+    )
+    parser.epilog = (
+        "Exit status: 0 all is well, 1 updates are held back, 2 usage or configuration error, 3 a gate is not wired in."
+    )
+
+
+def run(args: argparse.Namespace, settings: Config) -> int:
+    """Print the status; return 0, 1 or 3 (see the module's epilog). Raises BadInput for --refresh without root."""
+    if args.refresh and os.geteuid() != 0:
+        raise BadInput("status --refresh writes what only root may", hint="sudo go-health-hook status --refresh")
+    root = os.path.realpath(args.root)
+    wiring = Wiring(settings, Deadline(args.budget or SECONDS), root)
+    directory = root.rstrip("/") + record.DIRECTORY
+    damage = ""
+    try:
+        state = record.read(directory)
+    except record.StateError as error:
+        state, damage = record.empty(), error.line()
+    report = gather(wiring, state, time.time())
+    try:
+        found = override.in_force(root.rstrip("/") + override.FILE)
+        report["override"] = found.to_dict() if found else None
+        report["override_line"] = found.line() if found else ""
+    except BadInput as error:
+        report["override"], report["override_line"] = None, error.line()
+    report["state_error"] = damage
+    if args.refresh:
+        _refresh(wiring, state, settings, directory, root)
+    if args.json:
+        import json
+
+        print(json.dumps(report, indent=2))
+    else:
+        print(text(report))
+    status: int = report["exit_status"]
+    return status
+
+
+def gather(wiring: Wiring, state: dict[str, Any], now: float) -> dict[str, Any]:
+    """Everything that is shown, as the JSON has it (schema 1)."""
+    since = record.held_since(state)
+    missing = any(gate.state == NOT_WIRED for gate in wiring.gates)
+    status = EXIT_HELD_BACK if since is not None else EXIT_NOT_WIRED if missing else EXIT_ALLOW
+    return {
+        "schema": 1,
+        "version": VERSION,
+        "exit_status": status,
+        "held_back": None if since is None else {"since": since, "seconds": round(max(0.0, now - since))},
+        "gates": [gate.to_dict() for gate in wiring.gates],
+        "unread_settings": wiring.unread,
+        "timers": wiring.timers,
+        "verdicts": sorted(state["gates"].values(), key=lambda run: -run["time"]),
+        "blocks": sorted(state["blocks"].values(), key=lambda block: block["since"]),
+        "history": state["history"][::-1],
+    }
+
+
+def text(report: dict[str, Any]) -> str:
+    """The report for a person, on one screen."""
+    style = Style()
+    lines = [style.paint(style.wrap(_headline(report), 2), "1;31" if report["held_back"] else "1")]
+    for block in report["blocks"][:2]:
+        times = "once" if block["count"] == 1 else f"{block['count']} times"
+        lines.append(_row(style, block["gate"], f"{times} since {motd.when(block['since'])}: {block['reason']}", "31"))
+        lines += [_row(style, "", f"-> {block['remedy']}")] if block["remedy"] else []
+    if report["override_line"]:
+        lines.append(_row(style, "override", report["override_line"], "33"))
+    lines.append("Gates")
+    for gate in report["gates"]:
+        if gate["state"] == NOT_HERE:
+            continue
+        bad = gate["state"] == NOT_WIRED
+        lines.append(_row(style, gate["gate"], f"{gate['state']}: {gate['how']}", "31" if bad else "32"))
+        lines += [_row(style, "", f"-> {gate['remedy']}")] if bad else []
+    away = [gate["gate"] for gate in report["gates"] if gate["state"] == NOT_HERE]
+    if away:
+        lines.append(_row(style, "not here", ", ".join(away)))
+    for setting in report["unread_settings"]:
+        lines.append(_row(style, "not read", f"{setting['key']} in {setting['place']}: {setting['why']}", "33"))
+    if report["timers"]:
+        lines.append("Timers")
+        lines += [_row(style, "", _timer(timer)) for timer in report["timers"][:3]]
+    lines.append("Last verdicts")
+    for run in report["verdicts"][:4]:
+        word = WORDS.get(run["exit_status"], "?") + (f", {run['event']}" if run["event"] != record.VERDICT else "")
+        bad = run["exit_status"] != 0
+        line = f"{motd.when(run['time'])} {word}: {run['reason']}"
+        lines.append(_row(style, run["gate"], line if bad else f"{line} ({run['go_version'] or 'no Go'})", "", 1))
+    if not report["verdicts"]:
+        lines.append(_row(style, "", "none yet: they come with the next update; try go-health-hook --dry-run"))
+    if report["state_error"]:
+        lines.append(_row(style, "", report["state_error"], "33"))
+    return "\n".join(lines)
+
+
+def _headline(report: dict[str, Any]) -> str:
+    head = f"go-health-hook {report['version']}"
+    held = report["held_back"]
+    if held:
+        return f"{head}: updates held back for {motd.span(held['seconds'])}, since {motd.when(held['since'])}"
+    if report["exit_status"] == EXIT_NOT_WIRED:
+        return f"{head}: nothing is held back, but a gate is not wired in"
+    if all(gate["state"] == NOT_HERE for gate in report["gates"]):
+        return f"{head}: no updater that it has a gate for is installed here"
+    return f"{head}: all is well, nothing is held back"
+
+
+def _row(style: Style, label: str, value: str, colour: str = "", most: int = 2) -> str:
+    """One row of at most so many lines: what is cut off stands whole in the JSON."""
+    lines = style.wrap(value, LABEL + 2).split("\n")
+    if len(lines) > most:
+        lines = [*lines[: most - 1], lines[most - 1][: style.width - 1] + "…"]
+    row = f"  {label:<{LABEL}}" + "\n".join(lines)
+    return style.paint(row, colour) if colour else row
+
+
+def _timer(timer: dict[str, Any]) -> str:
+    state = "active" if timer["active"] else f"not active ({timer['enabled'] or 'not enabled'})"
+    if timer["last_trigger"] is None:
+        return f"{timer['timer']}: {state}, has not run yet"
+    result = timer["result"] or "still running"
+    failed = f", exit status {timer['exit_status']}" if timer["exit_status"] else ""
+    return f"{timer['timer']}: {state}, last {motd.when(timer['last_trigger'])}: {result}{failed}"
+
+
+def _refresh(wiring: Wiring, state: dict[str, Any], settings: Config, directory: str, root: str) -> None:
+    """Keep what only this command knows, for the metrics; then write message and metrics."""
+    wired = {gate.name: gate.state != NOT_WIRED for gate in wiring.gates if gate.state != NOT_HERE}
+    troubles = []
+    known = {"wired": wired, "misaligned": _misaligned() if root == "/" else None}
+    state.update(known)
+    try:
+        record.update(lambda now: now.update(known), directory)
+    except record.StateError as error:
+        troubles.append(error.line())
+    announce = {key: settings.get("announce", key) for key in ("motd", "journal", "metrics-directory")}
+    troubles += publish.refresh(state, announce, root=root)
+    if troubles:
+        raise record.StateError("; ".join(troubles))
+
+
+def _misaligned() -> int | None:
+    """How many running Go processes do not fit their CPU limit; None where they cannot be looked at."""
+    try:
+        import psutil  # noqa: F401
+    except ImportError:
+        return None
+    from go_health_hook.go.processes import Processes
+
+    return sum(not process.aligned for process in Processes().every(Deadline(PROCESS_SECONDS)))

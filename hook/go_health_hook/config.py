@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The configuration: vendor defaults, then /etc/go-health-hook.conf, then its drop-ins; an unknown key is an error."""
+
+from __future__ import annotations
+
+import os
+
+from go_health_hook.errors import BadInput
+from go_health_hook.text import clean
+from go_health_hook.verdict import ADVISORY, OFF, REQUIRED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import configparser
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+VENDOR = "/usr/lib/go-health-hook/defaults.conf"
+ADMIN = "/etc/go-health-hook.conf"
+DROPINS = "/etc/go-health-hook.conf.d"
+MAX_BYTES = 1 << 20
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 86400:
+        raise ValueError("seconds from above 0 to 86400")
+    return value
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return text.lower()
+
+    return parse
+
+
+def _yes_no(text: str) -> bool:
+    words = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError("yes or no")
+    return words[text.lower()]
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def _import_paths(text: str) -> list[str]:
+    words = _words(text)
+    for word in words:
+        if word.startswith(("-", "/", ".")) or not all(c.isalnum() or c in "./_-" for c in word):
+            raise ValueError("import paths of the standard library, as crypto/tls")
+    return words
+
+
+def _goroot(text: str) -> str:
+    if text != "auto" and not text.startswith("/"):
+        raise ValueError("auto or an absolute path")
+    return text
+
+
+def _directory(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ValueError("an absolute path, or empty")
+    return text
+
+
+SEVERITY = _choice(REQUIRED, ADVISORY, OFF)
+
+# Section, key: how to read it and what it is by default. defaults.conf says the same to people; a test compares them.
+SCHEMA: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
+    "budget": {
+        "check": (_seconds, "5"),
+        "dnf": (_seconds, "5"),
+        "rpm-ostree": (_seconds, "3"),
+        "staged": (_seconds, "10"),
+        "boot": (_seconds, "60"),
+        "deep": (_seconds, "120"),
+    },
+    "toolchain": {
+        "goroot": (_goroot, "auto"),
+        "modules": (_import_paths, "crypto/tls"),
+        "required": (_yes_no, "no"),
+    },
+    "dnf": {"transactions": (_choice("updates", "all", "automatic", "off"), "updates")},
+    "ostree": {"on-failure": (_choice("lock", "discard", "warn"), "lock")},
+    "gomaxprocs": {"placements": (_words, "")},
+    "announce": {
+        "motd": (_yes_no, "yes"),
+        "journal": (_yes_no, "yes"),
+        "metrics-directory": (_directory, ""),
+    },
+}
+
+
+class Config:
+    """The settings in force: `config.get("budget", "dnf")` gives the value in its own type."""
+
+    __slots__ = ("_values", "files")
+
+    def __init__(self, checks: Mapping[str, str]) -> None:
+        schema = self._schema(checks)
+        self._values = {s: {k: parse(default) for k, (parse, default) in keys.items()} for s, keys in schema.items()}
+        self.files: list[str] = []
+
+    @staticmethod
+    def _schema(checks: Mapping[str, str]) -> dict[str, dict[str, tuple[Callable[[str], Any], str]]]:
+        return {**SCHEMA, "checks": {name: (SEVERITY, default) for name, default in checks.items()}}
+
+    def get(self, section: str, key: str) -> Any:
+        """The value of a key of the schema."""
+        return self._values[section][key]
+
+    def read(self, path: str, checks: Mapping[str, str]) -> None:
+        """Lay one file over what is there. Raises BadInput naming file, line and the nearest known key."""
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read(MAX_BYTES)
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise BadInput(f"{path}: cannot be read: {why}", hint="mend or remove the file") from None
+        import configparser
+
+        parser = configparser.ConfigParser(
+            delimiters=("=",), comment_prefixes=("#", ";"), interpolation=None, default_section="\0", strict=True
+        )
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        try:
+            parser.read_string(text, path)
+        except configparser.Error as error:
+            raise _syntax_error(path, error) from None
+        schema = self._schema(checks)
+        for section in parser.sections():
+            if section not in schema:
+                place = f"{path}:{_line_of(text, section)}"
+                raise BadInput(
+                    f"{place}: unknown section [{clean(section)}]", hint=_nearest(section, schema, "section")
+                )
+            for key, raw in parser.items(section):
+                place = f"{path}:{_line_of(text, section, key)}"
+                if key not in schema[section]:
+                    raise BadInput(
+                        f"{place}: unknown key {clean(key)} in [{section}]", hint=_nearest(key, schema[section], "key")
+                    )
+                parse, _ = schema[section][key]
+                try:
+                    self._values[section][key] = parse(raw.strip())
+                except ValueError as error:
+                    wanted = str(error) if "could not convert" not in str(error) else "a number of seconds"
+                    raise BadInput(f"{place}: {key} = {clean(raw)} cannot be used", hint=f"it takes {wanted}") from None
+        self.files.append(path)
+
+
+def _syntax_error(path: str, error: configparser.Error) -> BadInput:
+    import configparser
+
+    line = getattr(error, "lineno", None)
+    if isinstance(error, configparser.ParsingError) and not isinstance(error, configparser.MissingSectionHeaderError):
+        line = error.errors[0][0]
+    said = {
+        "MissingSectionHeaderError": "a setting stands before any [section]",
+        "DuplicateOptionError": "a key stands twice in its section",
+        "DuplicateSectionError": "a section stands twice",
+    }.get(type(error).__name__, "is not of the form key = value")
+    return BadInput(f"{path}:{line}: {said}", hint="see go-health-hook.conf(5)")
+
+
+def _line_of(text: str, section: str, key: str | None = None) -> int:
+    """The number of the line where a section, or a key in it, stands (configparser does not keep it)."""
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = line.strip()
+        if bare.startswith("["):
+            inside = bare[1:].partition("]")[0] == section
+            if inside and key is None:
+                return number
+        elif inside and key is not None and bare.partition("=")[0].strip() == key:
+            return number
+    return 0
+
+
+def _nearest(word: str, known: Iterable[str], what: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), 1, 0.4)
+    return f"the nearest known {what} is {near[0]}" if near else f"known are: {', '.join(sorted(known))}"
+
+
+def load(checks: Mapping[str, str], path: str | None = None, root: str = "/") -> Config:
+    """Read the configuration. `checks` gives each check's default severity; `path` stands in for what is in /etc.
+
+    A file that is a link to /dev/null, or empty, masks nothing but itself. Raises BadInput.
+    """
+    config = Config(checks)
+    base = root.rstrip("/")
+    files = [base + VENDOR] if os.path.exists(base + VENDOR) else []
+    if path is not None:
+        files.append(path)
+    else:
+        if os.path.lexists(base + ADMIN):
+            files.append(base + ADMIN)
+        try:
+            names = sorted(n for n in os.listdir(base + DROPINS) if n.endswith(".conf") and not n.startswith("."))
+        except OSError:
+            names = []
+        files += [f"{base}{DROPINS}/{n}" for n in names]
+    for file in files:
+        if os.path.realpath(file) != "/dev/null":
+            config.read(file, checks)
+    return config
+
+
+def goroot(checks: Callable[[], Mapping[str, str]], path: str | None = None) -> str:
+    """[toolchain] goroot, "" for auto. Where no file of the administrator's speaks of it, none is read: that is quick.
+
+    `checks` says what `load` takes, `path` is as for it. Raises BadInput.
+    """
+    try:
+        dropins = [f"{DROPINS}/{n}" for n in os.listdir(DROPINS)]
+    except OSError:
+        dropins = []
+    for file in [path] if path is not None else [ADMIN, *dropins]:
+        try:
+            with open(file, "rb") as config:
+                if b"\ngoroot" not in b"\n" + config.read(MAX_BYTES):
+                    continue
+        except OSError:
+            if path is None:
+                continue
+        value: str = load(checks(), path).get("toolchain", "goroot")
+        return "" if value == "auto" else value
+    return ""

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a subject and a deadline to findings and a verdict: the checks, side by side, in a process of their own."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from go_health_hook import checks, process
+from go_health_hook.deadline import Deadline
+from go_health_hook.errors import BadInput
+from go_health_hook.go import toolchain as toolchains
+from go_health_hook.text import clean
+from go_health_hook.verdict import ERROR, FAIL, OFF, SKIP, TIMEOUT, Examination, Finding, weigh
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from go_health_hook.config import Config
+    from go_health_hook.subject import Subject
+
+# The worker answers for its own time-outs; one that has not done so this many seconds after the deadline is stuck.
+GRACE = 0.1
+
+
+def severities() -> dict[str, str]:
+    """Every check and its default severity, for the configuration's schema."""
+    return {check.name: check.severity for check in checks.every()}
+
+
+def examine(
+    subject: Subject, config: Config, deadline: Deadline, *, goroot: str = "", deep: bool = False
+) -> Examination:
+    """Judge the subject's toolchain. Never takes longer than the deadline and a moment (GRACE), whatever hangs.
+
+    Raises BadInput where the subject's root is no directory.
+    """
+    examination = Examination(subject, deadline)
+    examination.announce = {key: config.get("announce", key) for key in examination.announce}
+    wanted = [c for c in checks.every() if config.get("checks", c.name) != OFF]
+    found: dict[str, Finding] = {}
+    nothing = ""
+    worker = process.Worker(lambda send: _work(subject, config, deadline, goroot, deep, wanted, send))
+    try:
+        for kind, *values in worker.messages(Deadline(deadline.budget + GRACE, deadline.started)):
+            if kind == "finding":
+                finding = Finding.from_dict(values[0])
+                found[finding.check] = finding
+            elif kind == "facts":
+                _take(examination, values[0])
+            elif kind == "unusable":
+                raise BadInput(values[0], hint="name the top of a root file system")
+            elif kind == "nothing":
+                nothing = values[0]
+            else:
+                examination.bug = str(values[0])
+    finally:
+        worker.close()
+    for check in wanted:
+        finding = found.get(check.name) or _unanswered(worker.finished and not deadline.expired, examination.bug)
+        finding.check = check.name
+        finding.severity = config.get("checks", check.name)
+        examination.findings.append(finding)
+    examination.elapsed_s = deadline.elapsed()
+    if nothing and config.get("toolchain", "required"):
+        # Asked for by a setting of its own, so it blocks whatever the severity of the check that would have looked.
+        missing = Finding(
+            FAIL, "no Go toolchain is installed", "dnf install golang, or set required = no in [toolchain]"
+        )
+        missing.check = "goroot"
+        examination.findings = [missing, *(f for f in examination.findings if f.check != missing.check)]
+    examination.verdict = weigh(examination.findings, nothing)
+    return examination
+
+
+def _unanswered(worker_ended: bool, bug: str) -> Finding:
+    """The finding of a check that sent none; `worker_ended` before its time, that is, with the check in it."""
+    if worker_ended or bug:
+        return Finding(ERROR, "not carried out, through a fault of the hook itself", "please report it", {"trace": bug})
+    return Finding(
+        TIMEOUT, "had not answered when time ran out", "look for a hanging disk or toolchain; try --budget 30"
+    )
+
+
+def _take(examination: Examination, facts: dict[str, Any]) -> None:
+    examination.sandbox = facts.get("sandbox", "")
+    cpu = facts.get("cpu")
+    if cpu:
+        examination.cpu = {
+            **cpu,
+            "expected_gomaxprocs": facts.get("expected"),
+            "actual_gomaxprocs": facts.get("actual"),
+        }
+    if facts.get("goroot"):
+        examination.toolchain = {
+            "goroot": clean(facts["goroot"]),
+            "version": facts.get("version"),
+            "go": f"{clean(facts['goroot'])}/bin/go",
+            "packages": facts.get("packages", []),
+        }
+
+
+def _work(
+    subject: Subject,
+    config: Config,
+    deadline: Deadline,
+    goroot: str,
+    deep: bool,
+    wanted: list[checks.Check],
+    send: Callable[[object], None],
+) -> None:
+    """In the worker: find the toolchain, run the checks side by side, send what they find as they find it."""
+    root = os.path.realpath(subject.root)
+    if not os.path.isdir(root):
+        send(("unusable", f"{clean(subject.root)} is not a directory"))
+        return
+    subject.root = root
+    configured = config.get("toolchain", "goroot")
+    toolchain = toolchains.find(subject, goroot or ("" if configured == "auto" else configured))
+    if toolchain is None:
+        nothing = "no Go toolchain is installed: nothing to protect"
+        send(("nothing", nothing))
+        for check in wanted:
+            _send(send, check.name, Finding(SKIP, nothing), 0.0)
+        return
+    context = checks.Context(subject, toolchain, config, deadline, deep)
+    context.facts["goroot"] = toolchain.goroot
+    send(("facts", dict(context.facts)))
+    threads = [threading.Thread(target=_run, args=(check, context, send), daemon=True) for check in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(deadline.remaining() + GRACE / 2)
+
+
+def _run(check: checks.Check, context: checks.Context, send: Callable[[object], None]) -> None:
+    started = time.monotonic()
+    try:
+        finding = check.run(context)
+    except Exception as error:
+        finding = _mishap(error, context.subject.on_host(context.toolchain.goroot))
+    context.facts["sandbox"] = process.host().describe()  # running may have shown that this machine can do less
+    send(("facts", dict(context.facts)))
+    _send(send, check.name, finding, time.monotonic() - started)
+
+
+def _mishap(error: Exception, goroot: str) -> Finding:
+    """A toolchain's file that cannot be read is the toolchain's fault; what else was not foreseen is ours."""
+    if isinstance(error, process.Unsandboxed):
+        return Finding(ERROR, f"not judged: {error.message}", error.hint)
+    if isinstance(error, OSError) and str(error.filename or "").startswith(goroot):
+        where = clean(str(error.filename))
+        return Finding(
+            FAIL, f"{where}: {error.strerror}", "look at the file and its disk (dmesg), then reinstall the toolchain"
+        )
+    import traceback
+
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return Finding(ERROR, f"a fault of the hook itself: {error!r}", "please report it", {"trace": trace})
+
+
+def _send(send: Callable[[object], None], name: str, finding: Finding, seconds: float) -> None:
+    finding.check = name
+    finding.elapsed_s = seconds
+    send(("finding", finding.to_dict()))

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""After the boot: is the Go of this deployment sound? greenboot, or the boot's own completion, hears the answer."""
+
+from __future__ import annotations
+
+from go_health_hook import deployments
+from go_health_hook.announce import publish, record
+from go_health_hook.deadline import Deadline
+from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, BadInput, HookError
+from go_health_hook.examine import examine
+from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say
+from go_health_hook.subject import Subject
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from go_health_hook.config import Config
+    from go_health_hook.verdict import Examination
+
+# To find out, once the verdict stands, what changed in Go since the last deployment (seconds).
+TELL_SECONDS = 5.0
+# How long the announcement may take (seconds): what this unit leaves behind is killed.
+WAIT_SECONDS = 1.0
+
+
+def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
+    """Return 0 when this boot's Go is sound, 1 when it is not; a fault of our own, or no time, is no broken Go."""
+    if args.arguments:
+        raise BadInput(f"gate boot takes no {clean(args.arguments[0])!r}", hint="call it without arguments")
+    settings = configuration()
+    deadline = Deadline(args.budget if args.budget is not None else settings.get("budget", "boot"))
+    examination = _examine(settings, deadline)
+    verdict = examination.verdict
+    let = overridden() if verdict.block else None
+    if not args.dry_run:
+        event = record.OVERRIDE if let else record.VERDICT
+        publish.publish(examination, "boot", event=event, wait=WAIT_SECONDS)
+    if verdict.exit_status == EXIT_INTERNAL:
+        say(ERR, f"{verdict.reason}; this boot is not held against Go")
+        return EXIT_ALLOW
+    if not verdict.block:
+        say(INFO, f"Go after this boot: {verdict.reason}")
+        return EXIT_ALLOW
+    if let is not None:
+        say(WARNING, f"this boot passes although {verdict.reason}: {let.line()}")
+        return EXIT_ALLOW
+    say(ERR, f"Go is broken after this boot: {verdict.reason}")
+    for finding in examination.findings:
+        if finding.blocks and finding.remedy:
+            say(NOTICE, f"{finding.check}: {finding.remedy}")
+    if deployments.on_ostree():
+        _tell_deployment()
+    return EXIT_ALLOW if args.dry_run else EXIT_BLOCK
+
+
+def _examine(settings: Config, deadline: Deadline) -> Examination:
+    """The usual checks, then --deep in the time that is left.
+
+    Building a program with a cold cache can take minutes on a small machine, and a rollback costs more than it is
+    worth for that: where only the deep check ran out of time, what the usual ones said holds.
+    """
+    usual = examine(Subject(), settings, deadline.within(deadline.budget / 2))
+    if usual.verdict.exit_status != EXIT_ALLOW or usual.toolchain is None:
+        return usual
+    deep = examine(Subject(), settings, deadline, deep=True)
+    if all(f.status == "timeout" for f in deep.findings if f.blocks) and deep.verdict.block:
+        say(WARNING, f"no time to build and run a program: {deep.verdict.reason}; [budget] boot gives it more")
+        return usual
+    return deep
+
+
+def _tell_deployment() -> None:
+    """Say which deployment this is, what changed in Go since the previous one, and how to roll back."""
+    deadline = Deadline(TELL_SECONDS)
+    try:
+        state = deployments.on_disk(deadline)
+    except HookError as error:
+        say(INFO, error.line())
+        return
+    booted, previous = state.booted, state.previous
+    if booted is not None:
+        say(NOTICE, f"this is {booted.name}")
+    if booted is None or previous is None:
+        say(NOTICE, "there is no previous deployment to roll back to")
+        return
+    try:
+        changes = deployments.go_changes(previous, booted, deadline)
+        what = ", ".join(str(c) for c in changes) or "no package of Go"
+        say(NOTICE, f"changed since {previous.name}: {what}")
+    except HookError as error:
+        say(INFO, f"what changed since {previous.name} is not known: {error.line()}")
+    say(NOTICE, f"to roll back: {deployments.how_to_roll_back()}")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The gate of dnf 4: its plugin gives the transaction as JSON on standard input; a veto is printed, status 1 or 3."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from go_health_hook.errors import EXIT_ALLOW, EXIT_USAGE, BadInput
+from go_health_hook.gates import transaction as shared
+from go_health_hook.packages.installed import ownership
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import Any
+
+    from go_health_hook.config import Config
+
+MAX_REQUEST = 64 << 20
+FIELDS = {"name": str, "evr": str, "arch": str, "full": str, "action": str, "coming": bool, "path": str, "go": bool}
+
+
+def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
+    """Answer the plugin; `gate dnf4 before|after PID`, PID being dnf's own. Returns the exit status."""
+    moment, pid = _words(args.arguments)
+    if moment == "after":
+        return shared.recheck("dnf4", configuration)
+    settings = shared.settings_of(configuration)
+    if settings is None:
+        return EXIT_USAGE
+    if settings.get("dnf", "transactions") == "off":
+        return EXIT_ALLOW
+    outcome = shared.judge(_transaction(_request(), pid), settings)
+    if outcome.message:
+        print(outcome.message)
+    return outcome.status
+
+
+def _words(words: list[str]) -> tuple[str, int]:
+    if len(words) != 2 or words[0] not in ("before", "after") or not words[1].isdecimal():
+        raise BadInput("gate dnf4 takes: before|after PID", hint="it is called by dnf's plugin go_health_hook")
+    return words[0], int(words[1])
+
+
+def _request() -> list[dict[str, Any]]:
+    """The packages that the plugin names. Raises BadInput."""
+    try:
+        packages = json.loads(sys.stdin.buffer.read(MAX_REQUEST))["packages"]
+        if not all(isinstance(p[name], kind) for p in packages for name, kind in FIELDS.items()):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadInput(
+            "standard input is not what dnf's plugin sends", hint="update both packages to one release"
+        ) from None
+    return list(packages)
+
+
+def _transaction(packages: list[dict[str, Any]], pid: int) -> shared.Transaction:
+    items = [
+        shared.Item(p["name"], p["evr"], p["arch"], p["action"], p["coming"], p["full"], lambda p=p: str(p["path"]))  # type: ignore[misc]
+        for p in packages
+    ]
+
+    def go_names(goroot: str) -> set[str]:
+        owners = {p.name for p in ownership("/", goroot).packages} if goroot else set()
+        return owners | {p["name"] for p in packages if p["go"]}
+
+    return shared.Transaction("dnf4", items, shared.is_automatic(pid), go_names)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The gate of dnf5: an action in JSON mode (libdnf5-actions(8)), which may stop a transaction.
+
+Requests go to standard output, replies come on standard input. Every reply is read: a program that leaves before dnf5
+has written one kills dnf5. Nothing here calls dnf5, which holds the lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+
+from go_health_hook.deadline import Deadline
+from go_health_hook.errors import EXIT_ALLOW, EXIT_USAGE, BadInput
+from go_health_hook.gates import transaction as shared
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from go_health_hook.config import Config
+
+MAX_REPLY = 64 << 20
+REPLY_SECONDS = 30.0  # dnf5 answers at once, out of its memory
+ATTRIBUTES = ["name", "evr", "arch", "full_nevra", "action", "direction", "repo_id", "location"]
+
+
+class Conversation:
+    """Requests to dnf5 and its replies; what else is printed goes to stderr."""
+
+    def __init__(self) -> None:
+        self._in = os.dup(0)
+        self._out = os.dup(1)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        os.dup2(2, 1)  # what anything prints is for people
+        os.close(null)
+        self._rest = b""
+
+    def tell(self, request: dict[str, Any]) -> None:
+        """Send a request. Raises OSError when dnf5 is gone."""
+        data = json.dumps(request).encode() + b"\n"
+        while data:
+            data = data[os.write(self._out, data) :]
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request and return what the reply returns. Raises BadInput for a reply that makes no sense."""
+        self.tell(request)
+        try:
+            reply = json.loads(self._line())
+        except (ValueError, RecursionError):
+            raise BadInput(
+                "dnf5 replied with something that is not JSON", hint="update dnf5 or go-health-hook"
+            ) from None
+        if not isinstance(reply, dict) or reply.get("op") != "reply":
+            raise BadInput(f"dnf5 replied with {clean(str(reply), 80)}", hint="update dnf5 or go-health-hook")
+        if reply.get("status") != "OK":
+            raise BadInput(f"dnf5 refused {request['op']}: {clean(str(reply.get('message')))}", hint="update dnf5")
+        returned = reply.get("return", {})
+        return returned if isinstance(returned, dict) else {}
+
+    def _line(self) -> bytes:
+        deadline = Deadline(REPLY_SECONDS)
+        chunks = [self._rest]
+        size = 0
+        while b"\n" not in chunks[-1]:
+            ready, _, _ = select.select([self._in], [], [], deadline.remaining())
+            chunk = os.read(self._in, 1 << 16) if ready else b""
+            size += len(chunk)
+            if not chunk or size > MAX_REPLY:
+                raise BadInput("dnf5 did not reply", hint="look for an error of dnf5's own")
+            chunks.append(chunk)
+        line, _, self._rest = b"".join(chunks).partition(b"\n")
+        return line
+
+    def packages(self, output: list[str], filters: list[dict[str, str]] | None = None) -> list[dict[str, str]]:
+        """Packages of the transaction. Raises BadInput."""
+        args: dict[str, Any] = {"output": output}
+        if filters:
+            args["filters"] = filters
+        found = self.ask({"op": "get", "domain": "trans_packages", "args": args}).get("trans_packages")
+        if not isinstance(found, list) or not all(isinstance(p, dict) and set(output) <= set(p) for p in found):
+            raise BadInput("dnf5 does not say what is in the transaction", hint="update dnf5 or go-health-hook")
+        return found
+
+    def setting(self, key: str) -> str:
+        """A setting of dnf5's, the first where there are several; empty where there is none."""
+        try:
+            found = self.ask({"op": "get", "domain": "conf", "args": {"key": key}}).get("keys_val") or []
+            return str(found[0]["value"]) if found else ""
+        except (BadInput, KeyError, TypeError):
+            return ""
+
+    def log(self, level: str, line: str) -> None:
+        """A line for dnf5's log."""
+        try:
+            self.ask({"op": "log", "args": {"level": level, "message": f"go-health-hook: {line}"}})
+        except BadInput:
+            pass
+
+    def stop(self, message: str) -> None:
+        """Veto the transaction. There is no reply to this."""
+        self.tell({"op": "stop", "args": {"message": message}})
+
+
+def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
+    """Answer dnf5; `gate dnf5 before|after PID`, PID being dnf5's own. Returns the exit status."""
+    moment, pid = _words(args.arguments)
+    dnf5 = Conversation()
+    if moment == "after":
+        return shared.recheck("dnf5", configuration)
+    settings = shared.settings_of(configuration)
+    if settings is None:
+        return EXIT_USAGE
+    if settings.get("dnf", "transactions") == "off":
+        return EXIT_ALLOW
+    outcome = shared.judge(_transaction(dnf5, pid), settings)
+    for note in outcome.notes:
+        dnf5.log("INFO", note)
+    if outcome.message:
+        dnf5.stop(outcome.message)
+    return outcome.status
+
+
+def _words(words: list[str]) -> tuple[str, int]:
+    if len(words) != 2 or words[0] not in ("before", "after") or not words[1].isdecimal():
+        raise BadInput("gate dnf5 takes: before|after PID", hint="see the action file of go-health-hook")
+    return words[0], int(words[1])
+
+
+def _transaction(dnf5: Conversation, pid: int) -> shared.Transaction:
+    items = []
+    for p in dnf5.packages(ATTRIBUTES):
+        items.append(
+            shared.Item(
+                p["name"],
+                p["evr"],
+                p["arch"],
+                p["action"],
+                p["direction"] == "IN",
+                p["full_nevra"],
+                lambda p=p: locate(dnf5, p),  # type: ignore[misc]
+            )
+        )
+
+    def go_names(goroot: str) -> set[str]:
+        # What is installed is known to dnf5 with all its files, what comes in with those in directories named bin.
+        patterns = [f"{goroot}/*"] if goroot else []
+        if any(item.action == "I" for item in items):
+            patterns.append("*/bin/go")
+        found: set[str] = set()
+        for pattern in patterns:
+            if not any(c in goroot for c in "*?[]"):
+                some = dnf5.packages(["name"], [{"key": "file", "value": pattern, "operator": "GLOB"}])
+                found |= {p["name"] for p in some}
+        return found
+
+    return shared.Transaction("dnf5", items, shared.is_automatic(pid), go_names)
+
+
+def locate(dnf5: Conversation, package: dict[str, str]) -> str:
+    """The file of an incoming package. Raises FileNotFoundError.
+
+    dnf5 says where it lies in its repository, not here: it is in the download directory, in the repository itself when
+    that is a local folder, or where the command line named it. The header tells whether it is the right one.
+    """
+    for place in _places(dnf5, package):
+        if os.path.isfile(place) and _is(place, package["full_nevra"]):
+            return place
+    raise FileNotFoundError(f"the file of {clean(package['full_nevra'])} was not found")
+
+
+def _places(dnf5: Conversation, package: dict[str, str]) -> Iterator[str]:
+    """Where the file may be, the likely places first: dnf5 logs an error when asked for a setting that is not set."""
+    location, repository = package["location"], package["repo_id"]
+    name = os.path.basename(location)
+    if location.startswith("/"):
+        yield location
+    for setting in ("cachedir", "system_cachedir"):
+        yield from _below(dnf5.setting(setting), repository, name)
+    for url in dnf5.setting(f"{repository}.baseurl").replace(",", " ").split():
+        if url.startswith("file://"):
+            yield f"{url[len('file://') :]}/{location}"
+    yield f"{dnf5.setting('destdir')}/{name}"
+
+
+def _below(cache: str, repository: str, name: str) -> list[str]:
+    try:
+        folders = [f for f in os.listdir(cache) if f.startswith(f"{repository}-")]
+    except OSError:
+        return []
+    return [f"{cache}/{folder}/packages/{name}" for folder in sorted(folders)]
+
+
+def _is(path: str, full: str) -> bool:
+    from go_health_hook.packages.incoming import names_itself
+
+    return names_itself(path) == full

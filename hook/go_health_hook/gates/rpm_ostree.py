@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Before an automatic update of an image system: the running toolchain, unless what waits brings another Go.
+
+Called by drop-ins of rpm-ostreed-automatic.service and bootc-fetch-apply-updates.service, which can only look at the
+running system; what an update brings is the staged gate's business.
+"""
+
+from __future__ import annotations
+
+import os
+
+from go_health_hook import deployments
+from go_health_hook.announce import publish, record
+from go_health_hook.deadline import Deadline
+from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, BadInput, HookError
+from go_health_hook.examine import examine
+from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say
+from go_health_hook.subject import Subject
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from go_health_hook.config import Config
+
+
+# How long the announcement may take (seconds): what the unit's ExecStartPre= leaves behind is killed.
+WAIT_SECONDS = 0.5
+
+
+def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
+    """Return 1 to stop the automatic update, 0 to let it go on; a fault of our own lets it go on."""
+    if args.arguments:
+        raise BadInput(f"gate rpm-ostree takes no {clean(args.arguments[0])!r}", hint="call it without arguments")
+    settings = configuration()
+    deadline = Deadline(args.budget if args.budget is not None else settings.get("budget", "rpm-ostree"))
+    # Asked from the start: should the toolchain hang, there would be no time left for it afterwards.
+    inquiry = deployments.Inquiry(deadline) if deployments.on_ostree() else None
+    examination = examine(Subject(), settings, deadline)
+    verdict = examination.verdict
+    let = overridden() if verdict.block else None
+    repair = _repair(inquiry, deadline) if verdict.block and let is None else ""
+    if not args.dry_run:
+        event = record.OVERRIDE if let else record.WARNED if repair else record.VERDICT
+        publish.publish(examination, "rpm-ostree", event=event, wait=WAIT_SECONDS)
+    if verdict.exit_status == EXIT_INTERNAL:
+        say(ERR, f"{verdict.reason}; the update goes on")
+        return EXIT_ALLOW
+    if not verdict.block:
+        say(INFO, f"the running Go: {verdict.reason}; the update goes on")
+        return EXIT_ALLOW
+    if let is not None:
+        say(WARNING, f"the update goes on although {verdict.reason}: {let.line()}")
+        return EXIT_ALLOW
+    if repair:
+        say(WARNING, f"the running Go is broken: {verdict.reason}")
+        say(NOTICE, f"{repair}, which may repair it: the update goes on")
+        return EXIT_ALLOW
+    say(ERR, f"the automatic update is stopped, the running Go is broken: {verdict.reason}")
+    for finding in examination.findings:
+        if finding.blocks and finding.remedy:
+            say(NOTICE, f"{finding.check}: {finding.remedy}")
+    say(NOTICE, f"on an image system: {deployments.how_to_roll_back()}, or update by hand: {_by_hand()}")
+    say(NOTICE, "to let automatic updates go on once anyway: go-health-hook override --for 2h --reason TEXT")
+    return EXIT_ALLOW if args.dry_run else EXIT_BLOCK
+
+
+def _by_hand() -> str:
+    return "ostree admin upgrade" if deployments.driver() == "ostree" else f"{deployments.driver()} upgrade"
+
+
+def _repair(inquiry: deployments.Inquiry | None, deadline: Deadline) -> str:
+    """What waits for this machine that brings another Go, in words, or an empty string."""
+    if inquiry is None:
+        return ""
+    try:
+        update = inquiry.answer()
+        if update.changes:
+            return f"an update waits that changes Go ({', '.join(str(c) for c in update.changes[:4])})"
+        if update.known:
+            return ""
+        state = update.state
+    except HookError as error:
+        say(INFO, f"rpm-ostree was not asked what waits: {error.line()}")
+        try:
+            # When the bus took all the time there was: this is a few milliseconds, and decides whether Go is repaired.
+            state = deployments.on_disk(deadline.within(max(deadline.remaining(), 0.5)))
+        except HookError as unread:
+            say(INFO, unread.line())
+            return ""
+    staged = state.staged
+    if staged is not None and _go_of(staged.root) != _go_of("/"):
+        return f"{staged.name} is staged and brings another Go"
+    return ""
+
+
+def _go_of(root: str) -> tuple[object, ...]:
+    """What tells one Go from another without running it: where it is, its VERSION, and the sizes of its programs."""
+    from go_health_hook.go import toolchain as toolchains
+
+    subject = Subject("staged" if root != "/" else "running", root)
+    toolchain = toolchains.find(subject)
+    if toolchain is None:
+        return ()
+    sizes: list[object] = []
+    for path in (toolchain.go, toolchain.tool("compile"), toolchain.tool("link")):
+        try:
+            sizes.append(os.stat(subject.host_path(path)).st_size)
+        except OSError:
+            sizes.append(None)
+    try:
+        version = toolchain.read("VERSION")
+    except OSError:
+        version = None
+    return (toolchain.goroot, version, *sizes)

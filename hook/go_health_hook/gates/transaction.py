@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What dnf4 and dnf5 share: which transactions are judged, by which toolchain, and what a veto says."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from go_health_hook import override
+from go_health_hook.deadline import Deadline
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_USAGE, BadInput
+from go_health_hook.process import Worker
+from go_health_hook.subject import Subject
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from go_health_hook.config import Config
+    from go_health_hook.packages.incoming import Incoming
+    from go_health_hook.verdict import Examination
+
+# What the updater is kept waiting at most, whatever [budget] says: the time-out in the action line is the last resort.
+CEILING = 110.0
+LOOK_SECONDS = 2.0  # for a look at a few files
+BEFORE = "/run/go-health-hook/before"
+ONCE = "go-health-hook override --for 2h --reason TEXT"
+
+
+class Item:
+    """A package of a transaction. `action` and `coming` as libdnf5-actions(8) has them; `full` has the epoch always."""
+
+    __slots__ = ("action", "arch", "coming", "evr", "full", "name", "path")
+
+    def __init__(
+        self, name: str, evr: str, arch: str, action: str, coming: bool, full: str, path: Callable[[], str]
+    ) -> None:
+        self.name = name
+        self.evr = evr
+        self.arch = arch
+        self.action = action
+        self.coming = coming
+        self.full = full
+        self.path = path
+
+
+class Transaction:
+    """What an updater is about to do. `go_names(goroot)` names the packages in it that own or bring files of Go's."""
+
+    __slots__ = ("automatic", "gate", "go_names", "items")
+
+    def __init__(self, gate: str, items: Sequence[Item], automatic: bool, go_names: Callable[[str], set[str]]) -> None:
+        self.gate = gate
+        self.items = list(items)
+        self.automatic = automatic
+        self.go_names = go_names
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether anything in it is upgraded."""
+        return any(item.action == "U" for item in self.items)
+
+
+class Outcome:
+    """The answer to the updater: an exit status and, for a veto, the message. `notes` are for its log."""
+
+    __slots__ = ("message", "notes", "status")
+
+    def __init__(self, status: int = EXIT_ALLOW, message: str = "", notes: Sequence[str] = ()) -> None:
+        self.status = status
+        self.message = message
+        self.notes = list(notes)
+
+
+def loud(line: str) -> None:
+    """Say something that an admin must not miss: on stderr, and in the journal at error priority."""
+    print(f"go-health-hook: {line}", file=sys.stderr, flush=True)
+    import syslog
+
+    syslog.openlog("go-health-hook", 0, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_ERR, line)
+
+
+def settings_of(configuration: Callable[[], Config]) -> Config | None:
+    """The configuration, or None where it cannot be used: then nothing is judged, and that is said loudly.
+
+    To go on with defaults would overrule what the admin tried to say, a `transactions = off` among it.
+    """
+    try:
+        return configuration()
+    except BadInput as error:
+        loud(f"{error.line()}. Until then no transaction is judged")
+        return None
+
+
+def is_automatic(pid: int) -> bool:
+    """Whether the updater with that process number runs unattended: by its name, or as a service without terminal."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = [w.decode("utf-8", "replace") for w in file.read(65536).split(b"\0")]
+        names = [os.path.basename(w) for w in words[:3]]
+        if any(n.startswith("dnf-automatic") for n in names):
+            return True
+        if names and names[0] in ("dnf5", "dnf", "yum") and "automatic" in words[1:]:
+            return True
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            terminal = int(file.read().rpartition(b")")[2].split()[4])
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as groups:
+            in_service = any(line.rstrip().endswith(".service") and "/user@" not in line for line in groups)
+        return terminal == 0 and in_service
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def judge(transaction: Transaction, settings: Config) -> Outcome:
+    """Decide on a transaction before anything of it is installed."""
+    mode = settings.get("dnf", "transactions")
+    if mode == "off" or (mode == "automatic" and not transaction.automatic) or not transaction.items:
+        return Outcome()
+    deadline = Deadline(min(settings.get("budget", "dnf"), CEILING))
+    goroot = _bounded(lambda: remember(live_goroot(settings)), deadline, "")
+    names = transaction.go_names(goroot)
+    touching = [item for item in transaction.items if item.name in names]
+    coming = [item for item in touching if item.coming]
+    if coming:
+        return _judge_incoming(transaction, settings, deadline, goroot, names)
+    if touching and transaction.automatic:
+        return _judge_incoming(transaction, settings, deadline, goroot, names)
+    if touching:
+        return Outcome(notes=["a person removes Go: not judged"])
+    if mode == "all" or transaction.upgrades:
+        return _decide(_examine(Subject(), settings, deadline), transaction, settings)
+    return Outcome()
+
+
+def recheck(gate: str, configuration: Callable[[], Config]) -> int:
+    """Look at the live toolchain again after a transaction, where that has changed it; a regression is announced."""
+    if not os.path.exists(BEFORE) or not _bounded(changed, Deadline(LOOK_SECONDS), True):
+        return EXIT_ALLOW
+    settings = settings_of(configuration)
+    if settings is None or settings.get("dnf", "transactions") == "off":
+        return EXIT_ALLOW if settings else EXIT_USAGE
+    deadline = Deadline(min(settings.get("budget", "dnf"), CEILING))
+    examination = _examine(Subject(), settings, deadline)
+    _publish(examination, gate)
+    if examination.verdict.block:
+        loud(f"after this transaction Go is broken: {examination.verdict.reason}")
+    return examination.verdict.exit_status
+
+
+# What of a toolchain tells that a transaction has changed it, and what it runs on: files below GOROOT, files elsewhere.
+TELLTALES = ("", "/bin", "/bin/go", "/VERSION", "/go.env", "/pkg/tool", "/src/runtime", "/src/crypto/tls")
+SYSTEM_TELLTALES = ("/usr/bin/go", "/etc/alternatives/go", "/lib64/libc.so.6", "/usr/lib64/libc.so.6")
+
+
+def remember(goroot: str) -> str:
+    """Keep how the toolchain looks before a transaction, for `changed`; returns `goroot`."""
+    if goroot:
+        try:
+            os.makedirs(os.path.dirname(BEFORE), 0o755, exist_ok=True)
+            new = f"{BEFORE}.{os.getpid()}"
+            with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f"{goroot}\n{_looks(goroot)}")
+            os.rename(new, BEFORE)
+        except OSError as error:
+            print(f"go-health-hook: {BEFORE}: {error.strerror}", file=sys.stderr)
+    return goroot
+
+
+def changed() -> bool:
+    """Whether the toolchain looks otherwise than `remember` saw it; it is forgotten then."""
+    try:
+        with open(BEFORE, encoding="utf-8", errors="surrogateescape") as file:
+            goroot, _, before = file.read(65536).partition("\n")
+        os.unlink(BEFORE)
+    except OSError:
+        return False
+    return before != _looks(goroot)
+
+
+def _looks(goroot: str) -> str:
+    tools = f"{goroot}/pkg/tool"
+    try:
+        paths = [f"{tools}/{d}/{t}" for d in sorted(os.listdir(tools)) for t in ("", "compile", "link", "asm")]
+    except OSError:
+        paths = []
+    lines = []
+    for path in [*(goroot + t for t in TELLTALES), *paths, *SYSTEM_TELLTALES]:
+        try:
+            info = os.lstat(path)
+            lines.append(f"{info.st_dev} {info.st_ino} {info.st_size} {info.st_mode} {info.st_ctime_ns}")
+        except OSError as error:
+            lines.append(str(error.errno))
+    return "\n".join(lines)
+
+
+def live_goroot(settings: Config) -> str:
+    """The GOROOT that is judged on this machine now, or an empty string."""
+    from go_health_hook.go.toolchain import find
+
+    configured = settings.get("toolchain", "goroot")
+    found = find(Subject(), "" if configured == "auto" else configured)
+    return found.goroot if found else ""
+
+
+def _bounded(work: Callable[[], Any], deadline: Deadline, otherwise: Any) -> Any:
+    """What `work` returns (plain values), done in a worker so that nothing in it can hold the updater up.
+
+    `otherwise` where time runs out. Raises RuntimeError for a fault of its own.
+    """
+    worker = Worker(lambda send: send(("value", work())))
+    try:
+        for kind, value in worker.messages(deadline):
+            if kind == "bug":
+                raise RuntimeError(value)
+            return value
+    finally:
+        worker.close()
+    return otherwise
+
+
+def _examine(subject: Subject, settings: Config, deadline: Deadline, goroot: str = "") -> Examination:
+    from go_health_hook.examine import examine
+
+    return examine(subject, settings, deadline, goroot=goroot)
+
+
+def _judge_incoming(
+    transaction: Transaction, settings: Config, deadline: Deadline, goroot: str, names: set[str]
+) -> Outcome:
+    """Judge the toolchain that the transaction will leave behind."""
+    from go_health_hook.packages import incoming
+
+    evrs = {item.evr for item in transaction.items if item.name in names}
+    candidates = [item for item in transaction.items if item.coming and (item.name in names or item.evr in evrs)]
+    try:
+        paths = [item.path() for item in candidates]
+    except FileNotFoundError as error:
+        return _undecided(f"the incoming Go is not judged: {error}")
+    token = os.urandom(8).hex()
+    leaving = [item.full for item in transaction.items if not item.coming]
+
+    def look() -> list[Any]:
+        in_a_view = _can_view(deadline)
+        try:
+            laid = incoming.lay_out(paths, leaving, goroot, in_a_view, token)
+        except incoming.CannotLook as error:
+            return [str(error), in_a_view, None]
+        return ["", in_a_view, laid.to_message() if laid else None]
+
+    try:
+        why, in_a_view, message = _bounded(look, deadline, ["", False, []])
+        if why:
+            return _undecided(f"the incoming Go is not judged: {why}")
+        if message is None:
+            if transaction.upgrades:
+                return _decide(_examine(Subject(), settings, deadline), transaction, settings)
+            return Outcome()
+        if not message:
+            return _decide(_late(settings, deadline), transaction, settings)
+        laid = incoming.Incoming.from_message(message)
+        return _decide(_of_incoming(laid, in_a_view, settings, deadline), transaction, settings, laid)
+    finally:
+        incoming.forget(token)
+
+
+def _can_view(deadline: Deadline) -> bool:
+    """Whether bubblewrap is there and works here."""
+    from go_health_hook import process
+
+    if not process.host().bwrap:
+        return False
+    try:
+        done = process.run(["/bin/true"], deadline, sandbox=process.Sandbox())
+    except process.Unsandboxed:
+        return False
+    return done.ok and bool(process.host().bwrap)
+
+
+def _of_incoming(laid: Incoming, in_a_view: bool, settings: Config, deadline: Deadline) -> Examination:
+    if laid.problem:
+        return _made_up(laid.problem, settings, deadline, "incoming")
+    subject, goroot = laid.subject(in_a_view)
+    examination = _examine(subject, settings, deadline, goroot)
+    if examination.toolchain is not None:
+        examination.toolchain["goroot"] = clean(laid.goroot)
+        examination.toolchain["go"] = f"{clean(laid.goroot)}/bin/go"
+    return examination
+
+
+def _late(settings: Config, deadline: Deadline) -> Examination:
+    return _made_up("time ran out while it was read out of its packages", settings, deadline, "incoming", late=True)
+
+
+def _made_up(problem: str, settings: Config, deadline: Deadline, kind: str, late: bool = False) -> Examination:
+    """An examination of one finding: what is known before any check is run."""
+    from go_health_hook.verdict import FAIL, TIMEOUT, Examination, Finding, weigh
+
+    examination = Examination(Subject(kind), deadline)
+    examination.announce = {key: settings.get("announce", key) for key in examination.announce}
+    finding = Finding(TIMEOUT if late else FAIL, problem)
+    finding.check = "packages"
+    examination.findings.append(finding)
+    examination.elapsed_s = deadline.elapsed()
+    examination.verdict = weigh(examination.findings)
+    return examination
+
+
+def _undecided(line: str) -> Outcome:
+    loud(f"{line}. The update goes on")
+    return Outcome(EXIT_INTERNAL)
+
+
+def _decide(
+    examination: Examination, transaction: Transaction, settings: Config, laid: Incoming | None = None
+) -> Outcome:
+    """The answer to the updater, announced."""
+    verdict = examination.verdict
+    if examination.subject.kind == "incoming":
+        _reword(examination, laid)
+    notes = _lost_knowledge(examination, laid)
+    if not verdict.block:
+        if verdict.exit_status == EXIT_INTERNAL:
+            loud(f"{verdict.reason}. The update goes on")
+        _publish(examination, transaction.gate)
+        return Outcome(verdict.exit_status, notes=[f"{verdict.reason} ({examination.elapsed_s:.2f} s)", *notes])
+    let = _override()
+    if let is not None:
+        _publish(examination, transaction.gate, "override")
+        loud(f"the update goes on although {verdict.reason}: {let.line()}")
+        return Outcome(EXIT_ALLOW, notes=[let.line(), *notes])
+    _publish(examination, transaction.gate)
+    return Outcome(verdict.exit_status, veto(examination, transaction, notes))
+
+
+def _override() -> override.Override | None:
+    try:
+        return override.in_force()
+    except BadInput as error:
+        loud(error.line())
+        return None
+
+
+def _reword(examination: Examination, laid: Incoming | None) -> None:
+    """Remedies for a toolchain that is not installed yet: not to reinstall it, but to keep it out."""
+    names = ",".join(sorted(p.name for p in laid.ownership.packages)) if laid else "golang*"
+    remedy = f"update without it until its vendor has mended it: dnf upgrade --exclude='{names}'"
+    if laid and laid.ownership.go is None:
+        remedy = "see what dnf upgrade would replace it with, and exclude that; a person's own upgrade is not stopped"
+    for finding in examination.findings:
+        if finding.blocks and finding.check not in ("cgroup", "gomaxprocs"):
+            finding.remedy = remedy
+
+
+def _lost_knowledge(examination: Examination, laid: Incoming | None) -> list[str]:
+    """A line where the new Go no longer heeds the CPU quota in force here, which the old one does."""
+    from go_health_hook.go.versions import parse_version
+
+    quota = (examination.cpu or {}).get("quota_cpus")
+    after = (examination.toolchain or {}).get("version")
+    if laid is None or not quota or not after or not laid.before:
+        return []
+    try:
+        old, new = parse_version(f"go{laid.before.replace('~', '')}"), parse_version(after)
+    except ValueError:
+        return []
+    if not old.knows_cgroups or new.knows_cgroups:
+        return []
+    where = (examination.cpu or {}).get("limiting_level")
+    return [
+        f"{old.name} heeds the quota of {quota:g} CPUs at {where}, {new.name} does not (Go reads quotas since 1.25)"
+    ]
+
+
+def veto(examination: Examination, transaction: Transaction, notes: Sequence[str] = ()) -> str:
+    """What the updater prints: what failed, the remedy, and how to go ahead once."""
+    incoming = examination.subject.kind == "incoming"
+    what = "the Go that this transaction would leave is broken" if incoming else "the Go installed here is broken"
+    if examination.verdict.exit_status == 3:
+        what = f"Go could not be judged within {examination.budget_s:g} s"
+    lines = [f"go-health-hook: nothing is installed, since {what}."]
+    seen = ""
+    for finding in examination.findings:
+        if not finding.blocks:
+            continue
+        lines.append(f"  {finding.check}: {finding.summary}")
+        if finding.remedy and finding.remedy != seen:
+            lines.append(f"    -> {finding.remedy}")
+            seen = finding.remedy
+    lines += [f"  {note}" for note in notes]
+    lines.append(f"  To go ahead once anyway: {ONCE}")
+    return "\n".join(lines)
+
+
+def _publish(examination: Examination, gate: str, event: str = "verdict") -> None:
+    from go_health_hook.announce.publish import publish
+
+    publish(examination, gate, event=event)
+
+
+__all__ = ["EXIT_USAGE", "Item", "Outcome", "Transaction", "is_automatic", "judge", "loud", "recheck", "settings_of"]

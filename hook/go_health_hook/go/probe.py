@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Asking a toolchain's runtime for its own GOMAXPROCS, with nothing compiled."""
+
+from __future__ import annotations
+
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from go_health_hook import process
+    from go_health_hook.deadline import Deadline
+    from go_health_hook.go.toolchain import Toolchain
+
+# runtime/proc.go, schedtrace: "SCHED 0ms: gomaxprocs=8 idleprocs=5 threads=5 …"
+SCHED, FIELD = b"SCHED ", b"ms: gomaxprocs="
+
+
+class Answer:
+    """`value` is the runtime's GOMAXPROCS; None where it did not say, and then `why` says why."""
+
+    __slots__ = ("timed_out", "value", "why")
+
+    def __init__(self, value: int | None, why: str = "", timed_out: bool = False) -> None:
+        self.value = value
+        self.why = why
+        self.timed_out = timed_out
+
+
+def gomaxprocs(toolchain: Toolchain, deadline: Deadline) -> Answer:
+    """The GOMAXPROCS that a Go program of the toolchain takes in the caller's cgroup."""
+    return answer(begin(toolchain, deadline))
+
+
+def begin(toolchain: Toolchain, deadline: Deadline) -> process.Running:
+    """Start a Go program of the toolchain in the caller's cgroup and read the first line of its scheduler's trace.
+
+    The program is one that waits for its input, held open until the line has come: one that ends by itself may be gone
+    before the trace's first tick.
+    """
+    argv = [toolchain.gofmt]
+    if toolchain.broken(toolchain.gofmt):
+        argv = [toolchain.go, "mod", "edit", "-json", "/dev/stdin"]
+    return toolchain.start(
+        argv,
+        deadline,
+        env={"GODEBUG": "schedtrace=1"},
+        stdin=b"",
+        until=lambda said: _said(said) is not None,
+    )
+
+
+def answer(running: process.Running) -> Answer:
+    """Wait, in the thread that began it, for what the program says."""
+    result = running.wait()
+    value = _said(result.stderr)
+    if value is not None:
+        return Answer(value)
+    return Answer(None, clean(result.why()), result.timed_out)
+
+
+def _said(output: bytes) -> int | None:
+    """The number in the first whole line of the scheduler's trace."""
+    for line in output.split(b"\n")[:-1]:
+        before, field, rest = line.partition(FIELD)
+        value = rest.partition(b" ")[0]
+        if field and before.startswith(SCHED) and before[len(SCHED) :].isdigit() and value.isdigit():
+            return int(value)
+    return None

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Running Go processes: which Go built them, the GOMAXPROCS they have, and the one that fits their CPU limit."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from go_health_hook.go import buildinfo, maxprocs
+from go_health_hook.go.versions import parse_version
+from go_health_hook.linux import cgroup
+from go_health_hook.linux.kernel_files import Malformed, Record, read_file
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from go_health_hook.deadline import Deadline
+    from go_health_hook.go.buildinfo import BuildInfo
+    from go_health_hook.go.maxprocs import Prediction
+    from go_health_hook.linux.cgroup import Chain
+
+SYMBOL = "runtime.gomaxprocs"
+MEMORY = "memory"
+_AT_ENTRY = 9  # getauxval(3)
+_LARGEST = 1 << 20  # more Ps than any machine has: what was read is not the variable
+_ENVIRONMENT_MAX = 4 << 20
+
+
+class GoProcess(Record):
+    """A running Go program.
+
+    user         its real user's name, or number where it has none
+    command      its command line, cleaned
+    build        its executable's build information
+    gomaxprocs   as it is, or as it is predicted to be; `source` says which: "memory", "environment", "predicted"
+    expected     what fits its limit
+    prediction   what its runtime takes by its rule when started where it is now
+    chain        its limits; `affinity` the CPUs it may run on
+    """
+
+    __slots__ = (
+        "affinity",
+        "build",
+        "chain",
+        "command",
+        "expected",
+        "gomaxprocs",
+        "pid",
+        "prediction",
+        "source",
+        "user",
+    )
+
+    def __init__(
+        self,
+        pid: int,
+        user: str,
+        command: str,
+        build: BuildInfo,
+        gomaxprocs: int,
+        source: str,
+        expected: int,
+        prediction: Prediction,
+        chain: Chain,
+        affinity: int,
+    ) -> None:
+        self.pid = pid
+        self.user = user
+        self.command = command
+        self.build = build
+        self.gomaxprocs = gomaxprocs
+        self.source = source
+        self.expected = expected
+        self.prediction = prediction
+        self.chain = chain
+        self.affinity = affinity
+
+    @property
+    def aligned(self) -> bool:
+        """Whether it has what fits."""
+        return self.gomaxprocs == self.expected
+
+    @property
+    def why(self) -> str:
+        """Why it has the GOMAXPROCS that it has."""
+        if self.source != MEMORY or self.gomaxprocs == self.prediction.value:
+            return self.prediction.why
+        return (
+            f"it began where Go took {self.gomaxprocs}, or set that itself; "
+            f"started here anew it would take {self.prediction.value}"
+        )
+
+
+class Processes:
+    """Looks through /proc, remembering executables: of a thousand processes most are the same few programs.
+
+    `missed` counts the processes that there was no time for; `refused` those whose executable we may not see.
+    """
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self.proc = proc
+        self.missed = 0
+        self.refused = 0
+        self._builds: dict[tuple[int, ...], BuildInfo | None] = {}
+        self._symbols: dict[tuple[int, ...], tuple[int, int] | None] = {}
+        self._users: dict[int, str] = {}
+
+    def every(self, deadline: Deadline) -> Iterator[GoProcess]:
+        """All Go processes that can be looked into: all as root, else one's own."""
+        pids = sorted(int(name) for name in os.listdir(self.proc) if name.isdecimal())
+        for i, pid in enumerate(pids):
+            if deadline.expired:
+                self.missed = len(pids) - i
+                return
+            found = self.one(pid)
+            if found is not None:
+                yield found
+
+    def one(self, pid: int) -> GoProcess | None:
+        """The Go process of that id, or None where it is none, has ended or is not ours to see."""
+        try:
+            info = os.stat(f"{self.proc}/{pid}/exe")
+        except PermissionError:
+            self.refused += 1
+            return None
+        except OSError:
+            return None  # a kernel thread, a zombie, or gone
+        key = (info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size)
+        if key in self._builds and self._builds[key] is None:
+            return None
+        try:
+            fd = os.open(f"{self.proc}/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            return None
+        try:
+            return self._look(pid, fd, key)
+        except (OSError, Malformed, ValueError, struct.error):
+            return None  # it has ended while we looked
+        finally:
+            os.close(fd)
+
+    def _look(self, pid: int, fd: int, key: tuple[int, ...]) -> GoProcess | None:
+        if key not in self._builds:
+            try:
+                self._builds[key] = buildinfo.read_fd(fd)
+            except (buildinfo.NotGo, OSError):
+                self._builds[key] = None
+        build = self._builds[key]
+        if build is None:
+            return None
+        try:
+            version = parse_version(build.version)
+        except ValueError:
+            version = parse_version("go1.13")
+        chain, affinity = cgroup.read_chain(pid), cgroup.affinity(pid)
+        env = self._environment(pid)
+        prediction = maxprocs.predict(
+            version,
+            affinity,
+            chain,
+            environment_value=env.get(b"GOMAXPROCS"),
+            gate=maxprocs.reads_quota(build.godebug, env.get(b"GODEBUG"), version),
+            updates=maxprocs.follows_changes(build.godebug, env.get(b"GODEBUG"), version),
+        )
+        value, source = prediction.value, prediction.source
+        actual = self._in_memory(pid, fd, key)
+        if actual is not None:
+            value, source = actual, MEMORY
+        user, command = self._who(pid)
+        wanted = maxprocs.expected(affinity, chain)
+        return GoProcess(pid, user, command, build, value, source, wanted, prediction, chain, affinity)
+
+    def _environment(self, pid: int) -> dict[bytes, str]:
+        """GOMAXPROCS and GODEBUG as the process was started with them."""
+        found: dict[bytes, str] = {}
+        try:
+            data = read_file(f"{self.proc}/{pid}/environ", _ENVIRONMENT_MAX)
+        except (OSError, Malformed):
+            return found
+        for pair in data.split(b"\0"):
+            key, equals, value = pair.partition(b"=")
+            if equals and key in (b"GOMAXPROCS", b"GODEBUG"):
+                found.setdefault(key, os.fsdecode(value))  # the first of two counts, as in getenv(3)
+        return found
+
+    def _in_memory(self, pid: int, fd: int, key: tuple[int, ...]) -> int | None:
+        """The runtime's own variable in the running process, or None where there is no symbol or no permission."""
+        if key not in self._symbols:
+            self._symbols[key] = buildinfo.symbol(fd, SYMBOL)
+        places = self._symbols[key]
+        if places is None:
+            return None
+        address, entry = places
+        size, order = buildinfo.word_size(fd)
+        try:
+            vector = read_file(f"{self.proc}/{pid}/auxv")
+            form = order + ("QQ" if size == 8 else "II")
+            pairs = dict(struct.iter_unpack(form, vector[: len(vector) // (2 * size) * 2 * size]))
+            moved = pairs[_AT_ENTRY] - entry
+            memory = os.open(f"{self.proc}/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, Malformed, KeyError):
+            return None
+        try:
+            data = os.pread(memory, 4, address + moved)
+        except (OSError, OverflowError):
+            return None
+        finally:
+            os.close(memory)
+        value: int = struct.unpack(order + "i", data)[0] if len(data) == 4 else 0
+        return value if 0 < value < _LARGEST else None  # nought: its runtime has not begun
+
+    def _who(self, pid: int) -> tuple[str, str]:
+        import psutil
+
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                uid = process.uids().real
+                words = process.cmdline() or [process.name()]
+        except psutil.Error:
+            return "", ""
+        return self._name_of(uid), clean(" ".join(words))
+
+    def _name_of(self, uid: int) -> str:
+        if uid not in self._users:
+            import pwd
+
+            try:
+                self._users[uid] = clean(pwd.getpwuid(uid).pw_name, 32)
+            except KeyError:
+                self._users[uid] = str(uid)
+        return self._users[uid]

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A Go toolchain in a subject: where it is, whether root may execute it, and how it is asked.
+
+The runner is loaded once there is something to run: on a machine without Go, that is a third of the start of `cpu`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from go_health_hook.subject import Subject
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from go_health_hook import process
+    from go_health_hook.deadline import Deadline
+
+# Where `go` is looked for. Root's own PATH is not asked: sudo and cron bring a user's along.
+SEARCH = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
+FAMILIAR = ("/usr/lib/golang", "/usr/local/go")
+PROBES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "probes")
+PROBES_INSIDE = "/tmp/probes"
+
+# e_machine (elf.h) of what runs on a machine of that name; a 64-bit kernel may carry a 32-bit system.
+MACHINES = {
+    "x86_64": (62, 3),
+    "i686": (3,),
+    "aarch64": (183, 40),
+    "armv7l": (40,),
+    "ppc64le": (21,),
+    "s390x": (22,),
+    "riscv64": (243,),
+    "loongarch64": (258,),
+}
+MACHINE_NAMES = {
+    62: "x86-64",
+    3: "x86",
+    183: "arm64",
+    40: "arm",
+    21: "ppc64",
+    22: "s390x",
+    243: "riscv",
+    258: "loongarch",
+}
+
+
+# As much of an executable as holds its headers.
+ELF_HEAD = 4096
+
+
+class Toolchain:
+    """A GOROOT of a subject. All paths are the subject's.
+
+    `problem` says why it is none (a dangling link, a file …); `untrusted` why root must not execute it. Either way
+    nothing of it is run.
+    """
+
+    __slots__ = ("goroot", "problem", "subject", "tools", "untrusted", "via")
+
+    def __init__(self, subject: Subject, goroot: str, via: str) -> None:
+        self.subject = subject
+        self.goroot = goroot
+        self.via = via
+        self.problem = ""
+        self.untrusted = ""
+        self.tools = ""
+        try:
+            self.goroot = subject.realpath(goroot)
+            if not stat.S_ISDIR(os.stat(subject.on_host(self.goroot)).st_mode):
+                self.problem = f"GOROOT {clean(goroot)} is a file, not a directory"
+            elif self.goroot == "/":
+                self.problem = "GOROOT is the root directory itself"
+        except OSError as error:
+            self.problem = _path_problem(goroot, error)
+        if self.problem:
+            return
+        self.tools = self._tool_directory()
+        if os.geteuid() == 0:
+            self.untrusted = self._untrusted()
+
+    @property
+    def go(self) -> str:
+        """The path of the go command."""
+        return f"{self.goroot}/bin/go"
+
+    @property
+    def gofmt(self) -> str:
+        """The path of gofmt."""
+        return f"{self.goroot}/bin/gofmt"
+
+    def tool(self, name: str) -> str:
+        """The path of a compiled tool, as compile or link."""
+        return f"{self.tools}/{name}"
+
+    @property
+    def runnable(self) -> bool:
+        """Whether anything of it may and can be executed."""
+        return not self.problem and not self.untrusted and not self.broken(self.go)
+
+    def _tool_directory(self) -> str:
+        """GOROOT/pkg/tool/OS_ARCH; with several, the one that has a compiler for this machine."""
+        base = f"{self.goroot}/pkg/tool"
+        try:
+            names = sorted(n for n in os.listdir(self.subject.host_path(base)) if n.startswith("linux_"))
+        except OSError:
+            names = []
+        if len(names) > 1:
+            names = [n for n in names if not self.broken(f"{base}/{n}/compile")] or names
+        return f"{base}/{names[0]}" if names else f"{base}/linux_unknown"
+
+    def _untrusted(self) -> str:
+        for path in (self.go, self.gofmt, *(self.tool(t) for t in ("compile", "link", "asm"))):
+            try:
+                why = self.subject.untrusted(path)
+            except OSError:
+                continue  # what is missing is not executed
+            if why:
+                return why
+        try:
+            return self.subject.untrusted(self.goroot)
+        except OSError:
+            return ""
+
+    def read(self, name: str, limit: int = 65536) -> str | None:
+        """The text of a file below GOROOT, cut at `limit` bytes, or None where it is not there. Raises OSError."""
+        try:
+            path = self.subject.host_path(f"{self.goroot}/{name}")
+            with open(path, "rb") as file:
+                return file.read(limit).decode("utf-8", "replace")
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise
+
+    def broken(self, path: str) -> str:
+        """Why an executable of it cannot run on this machine, found without running it, or an empty string."""
+        name = clean(path)
+        try:
+            host = self.subject.host_path(path)
+            info = os.stat(host)
+            if not stat.S_ISREG(info.st_mode):
+                return f"{name} is not a regular file"
+            if not info.st_mode & 0o111:
+                return f"{name} is not executable (mode {stat.S_IMODE(info.st_mode):04o})"
+            with open(host, "rb") as file:
+                return _elf_problem(name, file.read(ELF_HEAD), info.st_size)
+        except OSError as error:
+            return _path_problem(path, error)
+
+    def environment(self) -> dict[str, str]:
+        """A clean environment for its programs: no user's settings, no other toolchain, no network.
+
+        HOME cannot be written, so that Go's telemetry stays quiet; the build cache is in the sandbox's own /tmp and
+        gone with it. An empty GOFLAGS would count as none, and go.env's would hold; -a=false says what holds anyway.
+        """
+        return {
+            "GOROOT": self.goroot,
+            "GOTOOLCHAIN": "local",
+            "GOENV": "off",
+            "GOFLAGS": "-a=false",
+            "GOPROXY": "off",
+            "GOWORK": "off",
+            "CGO_ENABLED": "0",
+            "HOME": "/nonexistent",
+            "GOPATH": "/tmp/gopath",
+            "GOCACHE": "/tmp/gocache",
+            "TMPDIR": "/tmp/",
+        }
+
+    def cache_environment(self, cache: str) -> dict[str, str]:
+        """What makes the go command use a build cache of the host, bound into its view, rather than one of its own."""
+        from go_health_hook import process
+
+        if not cache:
+            return {}
+        return {"GOCACHE": "/tmp/writable" if process.host().bwrap else cache}
+
+    def sandbox(self, writable: str = "") -> process.Sandbox:
+        """The view its programs are run in: the subject's root, the toolchain where it is, our probe sources."""
+        from go_health_hook import process
+
+        binds = [(os.path.realpath(source), target) for source, target in self.subject.binds]
+        if self.subject.root == "/" and not self.subject.binds:
+            binds += [(p, p) for p in self._outside_usr()]
+        return process.Sandbox(self.subject.root, binds, [(PROBES, self._probes())], writable)
+
+    def _outside_usr(self) -> list[str]:
+        """GOROOT, and what links in it lead to, where the sandbox's /usr does not have it."""
+        paths = [] if self.goroot.startswith("/usr/") else [self.goroot]
+        for name in ("bin", "src", "pkg", "lib"):
+            try:
+                real = self.subject.realpath(f"{self.goroot}/{name}")
+            except OSError:
+                continue
+            if not real.startswith(("/usr/", self.goroot + "/")) and real not in paths:
+                paths.append(real)
+        return paths
+
+    def start(self, argv: list[str], deadline: Deadline, **options: Any) -> process.Running:
+        """Start one of its programs in the sandbox; `.wait()` in the same thread."""
+        from go_health_hook import process
+
+        env = {**self.environment(), **options.pop("env", {})}
+        sandbox = options.pop("sandbox", None) or self.sandbox()
+        return process.start(argv, deadline, env=env, sandbox=sandbox, **options)
+
+    def series(self, commands: list[list[str]], deadline: Deadline) -> list[process.Result]:
+        """Run several of its programs in one sandbox (see process.run_series)."""
+        from go_health_hook import process
+
+        return process.run_series(commands, deadline, env=self.environment(), sandbox=self.sandbox())
+
+    def probe(self, name: str) -> str:
+        """The path, as its programs see it, of one of our Go sources."""
+        return f"{self._probes()}/{name}"
+
+    def _probes(self) -> str:
+        """Where our sources are seen: where they are, so that the path holds with a view and without; else in /tmp."""
+        return PROBES if self.subject.root == "/" else PROBES_INSIDE
+
+
+def _path_problem(path: str, error: OSError) -> str:
+    """One line on a path that leads nowhere."""
+    asked, at = clean(path), clean(str(error.filename or path))
+    if error.errno == errno.ELOOP:
+        return f"{asked} is a loop of symbolic links"
+    if error.errno == errno.ENOENT and at != asked:
+        return f"{asked} leads to {at}, which does not exist"
+    return f"{asked}: {error.strerror}"
+
+
+def _elf_problem(name: str, head: bytes, size: int) -> str:
+    """What is wrong with an executable, by elf(5): format, machine, and whether its tables and segments are all there.
+
+    Program headers beyond `head` count as nought: Go's and GNU's linkers put them right behind the first header.
+    """
+    if size == 0:
+        return f"{name} is empty"
+    if head[:4] != b"\x7fELF":
+        return f"{name} is not an executable program (no ELF header)"
+    if len(head) < 64:
+        return f"{name} is cut short ({size} bytes)"
+    wide = head[4] == 2
+    order = "little" if head[5] == 1 else "big"
+
+    def number(at: int, length: int) -> int:
+        return int.from_bytes(head[at : at + length], "big" if order == "big" else "little")
+
+    machine = number(18, 2)
+    runs = MACHINES.get(os.uname().machine)
+    if runs and machine not in runs:
+        return f"{name} is for {MACHINE_NAMES.get(machine, f'machine {machine}')}, not for this {os.uname().machine}"
+    ends = []
+    if wide:
+        ends.append(number(40, 8) + number(58, 2) * number(60, 2))
+        start, entry, count = number(32, 8), number(54, 2), number(56, 2)
+        ends += [number(at + 8, 8) + number(at + 32, 8) for at in range(start, start + entry * count, entry or 1)]
+    else:
+        ends.append(number(32, 4) + number(46, 2) * number(48, 2))
+        start, entry, count = number(28, 4), number(42, 2), number(44, 2)
+        ends += [number(at + 4, 4) + number(at + 16, 4) for at in range(start, start + entry * count, entry or 1)]
+    if max(ends) > size:
+        return f"{name} is cut short: {size} bytes of at least {max(ends)}"
+    return ""
+
+
+def is_goroot(subject: Subject, path: str) -> bool:
+    """Whether a directory looks like a GOROOT, a damaged one included."""
+    return any(subject.exists(f"{path}/{name}") for name in ("pkg/tool", "src/runtime", "VERSION", "go.env"))
+
+
+def _is_remains(subject: Subject, path: str) -> bool:
+    """Whether a directory holds nothing that could run: a package that is gone leaves what it did not own behind."""
+    try:
+        if not stat.S_ISDIR(os.stat(subject.host_path(path)).st_mode):
+            return False
+    except OSError:
+        return False
+    return not any(os.path.lexists(_beside(subject, f"{path}/{name}")) for name in ("bin/go", "pkg/tool", "VERSION"))
+
+
+def find(subject: Subject, goroot: str = "") -> Toolchain | None:
+    """Find the toolchain to judge, or None where there is none.
+
+    `goroot` is what a person or the configuration says. Otherwise: the environment's GOROOT when not root and the
+    subject is the running root, then `go` on the search path through links and alternatives, then the familiar places;
+    what an uninstalled Go left behind in one of those counts only while a `go` still leads there.
+    """
+    if goroot:
+        return Toolchain(subject, goroot, "given")
+    if os.geteuid() != 0 and subject.kind == "running" and os.environ.get("GOROOT"):
+        return Toolchain(subject, os.environ["GOROOT"], "GOROOT in the environment")
+    dangling = ""
+    for directory in SEARCH:
+        link = f"{directory}/go"
+        if not os.path.lexists(_beside(subject, link)):
+            continue
+        try:
+            real = subject.realpath(link)
+        except OSError as error:
+            dangling = dangling or _path_problem(link, error)
+            continue
+        home = os.path.dirname(os.path.dirname(real))
+        if real.endswith("/bin/go") and is_goroot(subject, home):
+            return Toolchain(subject, home, link)
+    for path in FAMILIAR:
+        if os.path.lexists(_beside(subject, path)) and (dangling or not _is_remains(subject, path)):
+            found = Toolchain(subject, path, path)
+            if dangling and not found.problem:
+                found.via = f"{path} ({dangling})"
+            return found
+    if dangling:
+        lost = Toolchain(subject, "/usr/lib/golang", "go on the search path")
+        lost.problem = dangling
+        return lost
+    return None
+
+
+def _beside(subject: Subject, path: str) -> str:
+    """The host's path of a name whose directory is resolved inside the subject and which itself is not."""
+    try:
+        return f"{subject.host_path(os.path.dirname(path))}/{os.path.basename(path)}"
+    except OSError:
+        return subject.on_host(path)

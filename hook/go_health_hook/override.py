@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Letting updates through for a while, on the record: who said so, why, and until when. It ends by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+
+from go_health_hook.errors import BadInput, HookError
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STATE = "/var/lib/go-health-hook"
+FILE = f"{STATE}/override.json"
+MAX_SECONDS = 30 * 86400.0
+MAX_BYTES = 65536
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Override:
+    """One that is in force: seconds left, why, who set it and when (seconds since 1970)."""
+
+    __slots__ = ("by", "left", "reason", "since", "until")
+
+    def __init__(self, left: float, reason: str, by: str, since: float, until: float) -> None:
+        self.left = left
+        self.reason = reason
+        self.by = by
+        self.since = since
+        self.until = until
+
+    def line(self) -> str:
+        """One line that says it all, for reports."""
+        end = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + self.left))
+        return f"overridden by {self.by} until {end} ({duration(self.left)} left): {self.reason}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON reports."""
+        return {
+            "reason": self.reason,
+            "by": self.by,
+            "since": round(self.since),
+            "until": round(self.until),
+            "left_s": round(self.left),
+        }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 1 h 30 min."""
+    minutes = max(1, round(seconds / 60))
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""]
+    return " ".join(p for p in parts if p) or "0 min"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a time span as 90m, 2h, 1d or 1h30m. Raises BadInput."""
+    total, number = 0.0, ""
+    for char in text.strip().lower().replace(" ", ""):
+        if char.isascii() and char.isdigit():
+            number += char
+        elif char in UNITS and 0 < len(number) < 10:
+            total += int(number) * UNITS[char]
+            number = ""
+        else:
+            number = "?"
+            break
+    if number or not 0 < total <= MAX_SECONDS:
+        raise BadInput(
+            f"{clean(text)!r} is no time to override for", hint="it takes a span up to 30 days, as 2h, 90m or 1d"
+        )
+    return total
+
+
+def _boot() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _clock() -> float:
+    """Seconds since the boot, time asleep included: it cannot be set."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def write(seconds: float, reason: str, by: str) -> Override:
+    """Put an override in force. Raises HookError where the record cannot be written."""
+    now = time.time()
+    reason, by = clean(reason), clean(by)
+    record = {
+        "schema": 1,
+        "reason": reason,
+        "by": by,
+        "set": now,
+        "seconds": seconds,
+        "boot": _boot(),
+        "clock": _clock(),
+    }
+    new = f"{FILE}.{os.getpid()}"
+    try:
+        os.makedirs(STATE, 0o755, exist_ok=True)
+        with open(
+            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "w", encoding="utf-8"
+        ) as file:
+            json.dump(record, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(new, FILE)
+    except OSError as error:
+        try:
+            os.unlink(new)
+        except OSError:
+            pass
+        raise HookError(f"{FILE}: cannot be written: {error.strerror}", hint="nothing was changed") from None
+    return Override(seconds, reason, by, now, now + seconds)
+
+
+def clear() -> bool:
+    """End the override; whether there was a record of one. Raises HookError."""
+    try:
+        os.unlink(FILE)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise HookError(f"{FILE}: cannot be removed: {error.strerror}") from None
+    return True
+
+
+def in_force(path: str = FILE) -> Override | None:
+    """The override in force, or None. Raises BadInput for a record that cannot be read or trusted: none is in force.
+
+    Within the boot that it was set in, it is measured by a clock that nobody can set. After a reboot only the wall
+    clock is left: one that was set back before the override began ends it, so that none lasts longer than was said
+    unless the clock is set back into the time it was to last.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            info = os.fstat(file.fileno())
+            if not stat.S_ISREG(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
+                raise BadInput(f"{path}: not heeded: it is not root's alone", hint=f"remove it: rm {path}")
+            record = json.loads(file.read(MAX_BYTES))
+        since, seconds, clock = float(record["set"]), float(record["seconds"]), float(record["clock"])
+        reason, by, boot = str(record["reason"]), str(record["by"]), str(record["boot"])
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}", hint=f"remove it: rm {path}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadInput(f"{path}: not heeded: it is damaged", hint=f"remove it: rm {path}") from None
+    elapsed = _clock() - clock if boot and boot == _boot() else time.time() - since
+    left = seconds - elapsed
+    if not 0 < left <= seconds <= MAX_SECONDS:
+        return None
+    return Override(left, clean(reason), clean(by), since, since + seconds)

@@ -1,0 +1,491 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The Go that a transaction will leave behind, laid out in a private directory before anything is installed.
+
+Which packages those are is found by the files they own or bring and by their source package, never by a list of names.
+What comes in is read out of the packages, what stays is seen where it is.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from go_health_hook.packages.installed import Owner, Ownership, bindings, owner_of, ownership
+from go_health_hook.subject import Subject
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+# The first is closed to all but root; without a view of their own, programs run as nobody must be able to pass.
+PLACES = ("/var/cache/go-health-hook", "/run/go-health-hook", "/tmp")
+OPEN_PLACES = ("/run/go-health-hook", "/var/lib/go-health-hook", "/tmp")
+PREFIX = "incoming-"
+MAX_BYTES = 3 << 30
+MAX_FILES = 100_000
+SPARE = 32 << 20  # what must be left on the disk
+# Of a GOROOT, what the checks use. Sources only that a build of the standard library reads (go/build).
+WANTED = ("bin/", "pkg/tool/", "pkg/include/", "src/", "lib/")
+TOP = ("VERSION", "go.env", "bin", "pkg", "src", "lib")
+UNWANTED = ("/testdata/", "src/cmd/")
+
+
+class CannotLook(Exception):
+    """The incoming packages cannot be looked into, for a reason that is not theirs."""
+
+
+class Package:
+    """An rpm file and its header."""
+
+    __slots__ = ("fd", "files", "header", "owner", "path")
+
+    def __init__(self, rpm: Any, ts: Any, path: str) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.header = ts.hdrFromFdno(self.fd)
+        self.owner: Owner = owner_of(self.header)
+        self.files = self.header["filenames"]
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.fd)
+
+
+class Incoming:
+    """What the transaction leaves: where it lies, at which GOROOT it is to be, what its packages are.
+
+    `before` is the version of the package that has the go command now, or empty. `problem` says why it cannot be a
+    working toolchain, found from the headers alone. `notes` are for the record.
+    """
+
+    __slots__ = ("before", "directory", "goroot", "notes", "ownership", "problem", "stays")
+
+    def __init__(self, goroot: str) -> None:
+        self.goroot = goroot
+        self.directory = ""
+        self.before = ""
+        self.stays: list[str] = []
+        self.problem = ""
+        self.notes: list[str] = []
+        self.ownership = Ownership()
+
+    def to_message(self) -> list[Any]:
+        """Plain values, for a worker's message."""
+        go = self.ownership.go
+        packages = [p.to_list() for p in self.ownership.packages]
+        return [
+            self.goroot,
+            self.directory,
+            self.stays,
+            self.problem,
+            self.notes,
+            packages,
+            go.nevra if go else "",
+            self.before,
+        ]
+
+    @classmethod
+    def from_message(cls, values: Sequence[Any]) -> Incoming:
+        """The inverse of `to_message`."""
+        incoming = cls(values[0])
+        incoming.directory, incoming.stays, incoming.problem, incoming.notes = values[1:5]
+        incoming.ownership.packages = [Owner(*p) for p in values[5]]
+        incoming.ownership.go = next((p for p in incoming.ownership.packages if p.nevra == values[6]), None)
+        incoming.before = values[7]
+        return incoming
+
+    def subject(self, in_a_view: bool) -> tuple[Subject, str]:
+        """The subject to judge and its GOROOT: at the final path in a view of its own, else where it lies."""
+        source = f"{self.directory}/root"
+        if not in_a_view:
+            subject = Subject("incoming")
+            goroot = source
+        else:
+            # Nothing can be mounted on a directory of a read-only /usr that is not there yet.
+            goroot = self.goroot if os.path.isdir(self.goroot) else "/tmp/goroot"
+            binds = [(source, goroot)]
+            binds += [(f"{self.goroot}/{name}", f"{goroot}/{name}") for name in self.stays]
+            subject = Subject("incoming", binds=binds)
+        subject.ownership = self.ownership
+        return subject, goroot
+
+
+def brings_go(files: Iterable[str]) -> str:
+    """The GOROOT whose go command is among the files, or an empty string."""
+    for name in files:
+        if name.endswith("/bin/go") and name.count("/") > 2 and name[:-7] not in ("/usr", "/usr/local", "/opt"):
+            return name[: -len("/bin/go")]
+    return ""
+
+
+def lay_out(paths: Sequence[str], leaving: Iterable[str], goroot: str, in_a_view: bool, token: str) -> Incoming | None:
+    """Lay out what the transaction leaves, or return None where it brings nothing of Go.
+
+    `paths` are the incoming packages that may be Go's, `leaving` the full name-epoch:version-release.arch of what is
+    removed or replaced, `goroot` the live GOROOT or empty. `token` names the
+    private directory, which the caller removes. Raises CannotLook.
+    """
+    try:
+        rpm = bindings()
+    except ImportError as error:
+        raise CannotLook(f"rpm's Python bindings are not to be had: {clean(str(error))}") from None
+    os.umask(0o022)  # the caller's may keep nobody out of what nobody is to run
+    ts = rpm.TransactionSet("/", rpm._RPMVSF_NOSIGNATURES | rpm._RPMVSF_NODIGESTS)
+    packages: list[Package] = []
+    try:
+        for path in paths:
+            try:
+                packages.append(Package(rpm, ts, path))
+            except (OSError, rpm.error) as error:
+                raise CannotLook(f"{clean(path)}: {clean(str(error))}") from None
+        chosen, home = _choose(packages, goroot)
+        if not home:
+            return None
+        return _compose(rpm, chosen, set(leaving), home, in_a_view, token)
+    finally:
+        for package in packages:
+            package.close()
+
+
+def _choose(packages: list[Package], goroot: str) -> tuple[list[Package], str]:
+    """Those of the packages that are Go's, and the GOROOT they are for: the live one, or else one that they bring."""
+    home = goroot
+    if not goroot or not any(_has_below(p, goroot) for p in packages):
+        home = next((h for h in (brings_go(p.files) for p in packages) if h), goroot)
+    return [p for p in packages if home and _has_below(p, home)], home
+
+
+def _has_below(package: Package, home: str) -> bool:
+    return any(d.startswith(home + "/") for d in package.header["dirnames"] or [])
+
+
+def _compose(
+    rpm: Any, chosen: list[Package], leaving: set[str], home: str, in_a_view: bool, token: str
+) -> Incoming | None:
+    incoming = Incoming(home)
+    now = ownership("/", home)
+    incoming.before = now.go.version if now.go else ""
+    gone = leaving | {f"{p.owner.name}.{p.header['arch']}" for p in chosen}
+    stays = [
+        (owner, header)
+        for owner, header in zip(now.packages, now.headers)
+        if full_nevra(header) not in gone and f"{owner.name}.{header['arch']}" not in gone
+    ]
+    if not chosen and len(stays) == len(now.packages):
+        return None
+    after = incoming.ownership
+    after.packages = [p.owner for p in chosen] + [owner for owner, _ in stays]
+    after.headers = [p.header for p in chosen] + [header for _, header in stays]
+    go = f"{home}/bin/go"
+    after.go = next((o for o, h in zip(after.packages, after.headers) if go in h["filenames"]), None)
+    if after.go is None:
+        gone_go = f"it removes Go ({now.go.nevra}) and brings none" if now.go else ""
+        incoming.problem = gone_go or f"no package of it has {clean(go)}"
+        return incoming
+    incoming.problem = after.mixed()
+    if incoming.problem:
+        return incoming
+    coming = {name for p in chosen for name in p.files}
+    staying = {name for _, header in stays for name in header["filenames"]}
+    if not any(n.startswith(f"{home}/src/runtime/") and n.endswith(".go") for n in coming | staying):
+        incoming.problem = f"no package of it has the sources of the standard library in {clean(home)}/src"
+        return incoming
+    _fill(rpm, incoming, chosen, coming, staying, in_a_view, token)
+    return incoming
+
+
+def full_nevra(header: Any) -> str:
+    """A header's name-epoch:version-release.arch, the epoch always there."""
+    return f"{header['name']}-{header['epoch'] or 0}:{header['version']}-{header['release']}.{header['arch']}"
+
+
+def _fill(
+    rpm: Any,
+    incoming: Incoming,
+    chosen: list[Package],
+    coming: set[str],
+    staying: set[str],
+    in_a_view: bool,
+    token: str,
+) -> None:
+    home = incoming.goroot
+    first = {_first(name, home) for name in coming} - {""}
+    kept = sorted({_first(name, home) for name in staying} & set(TOP) - first)
+    mixed = sorted(n for n in staying if _first(n, home) in first and _wanted(n, home) and n not in coming)
+    need = sum(
+        size
+        for p in chosen
+        for name, size, mode in zip(p.files, p.header["filesizes"], p.header["filemodes"])
+        if _wanted(name, home) and stat.S_ISREG(mode & 0xFFFF)
+    )
+    if need > MAX_BYTES:
+        raise CannotLook(f"its packages hold {need >> 20} MiB, more than {MAX_BYTES >> 20}")
+    incoming.directory = make_place(need, in_a_view, token)
+    writer = _Writer(f"{incoming.directory}/root", home, incoming.notes)
+    for package in chosen:
+        _extract(rpm, package, writer)
+    for name in mixed:
+        writer.copy(name)
+    for name in kept:
+        if in_a_view:
+            writer.mount_point(name)
+            incoming.stays.append(name)
+        else:
+            os.symlink(f"{home}/{name}", f"{writer.top}/{name}")
+
+
+def _first(name: str, home: str) -> str:
+    """The first part of a name below GOROOT, or an empty string."""
+    return name[len(home) + 1 :].partition("/")[0] if name.startswith(home + "/") else ""
+
+
+def _wanted(name: str, home: str) -> bool:
+    if not name.startswith(home + "/"):
+        return False
+    rest = name[len(home) + 1 :]
+    if rest in TOP:
+        return True
+    if not rest.startswith(WANTED) or rest.endswith(("_test.go", ".a", ".syso")):
+        return False
+    return not any(part in rest for part in UNWANTED)
+
+
+class _Writer:
+    """Makes files of a package below a private directory, and nowhere else.
+
+    Every directory on the way was made here and is no link; names that climb, links that lead out of GOROOT and what
+    is neither file, link nor directory are left out, with a note.
+    """
+
+    def __init__(self, top: str, home: str, notes: list[str]) -> None:
+        self.top = top
+        self.home = home
+        self.notes = notes
+        self.written = 0
+        self.count = 0
+        self.made: set[str] = set()
+        os.mkdir(top, 0o755)
+
+    def place(self, name: str) -> str:
+        """Where a file of the package is to be written, its directories made; empty where it may not be."""
+        rest = name[len(self.home) + 1 :]
+        parts = rest.split("/")
+        if any(part in ("", ".", "..") or len(part) > 255 for part in parts) or "\0" in rest:
+            self.note(f"{clean(name)}: not a name that can be installed")
+            return ""
+        path = self.top
+        for part in parts[:-1]:
+            path += "/" + part
+            if path not in self.made:
+                try:
+                    os.mkdir(path, 0o755)
+                except FileExistsError:
+                    self.note(f"{clean(name)}: lies below something that is no directory")
+                    return ""
+                self.made.add(path)
+        self.count += 1
+        if self.count > MAX_FILES:
+            raise CannotLook(f"its packages hold more than {MAX_FILES} files")
+        return f"{path}/{parts[-1]}"
+
+    def note(self, line: str) -> None:
+        if len(self.notes) < 20:
+            self.notes.append(line)
+
+    def directory(self, name: str) -> None:
+        path = self.place(name)
+        if path and path not in self.made:
+            try:
+                os.mkdir(path, 0o755)
+                self.made.add(path)
+            except FileExistsError:
+                self.note(f"{clean(name)}: stands there twice")
+
+    def link(self, name: str, target: str) -> None:
+        whole = target if target.startswith("/") else f"{os.path.dirname(name)}/{target}"
+        if not (os.path.normpath(whole) + "/").startswith(self.home + "/"):
+            self.note(f"{clean(name)}: a link that leads out of {clean(self.home)}, to {clean(target)}")
+            return
+        path = self.place(name)
+        if path:
+            try:
+                os.symlink(os.path.relpath(os.path.normpath(whole), os.path.dirname(name)), path)
+            except FileExistsError:
+                self.note(f"{clean(name)}: stands there twice")
+
+    def open(self, name: str, mode: int, size: int) -> int:
+        """A new file open for writing, or -1."""
+        path = self.place(name)
+        if not path:
+            return -1
+        self.written += size
+        if self.written > MAX_BYTES:
+            raise CannotLook(f"its packages hold more than {MAX_BYTES >> 20} MiB")
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            self.note(f"{clean(name)}: stands there twice")
+            return -1
+        os.fchmod(fd, mode & 0o777)
+        return fd
+
+    def same(self, name: str, other: str) -> None:
+        """A further name of a file already written."""
+        path = self.place(name)
+        if path:
+            try:
+                os.link(other, path, follow_symlinks=False)
+            except OSError as error:
+                self.note(f"{clean(name)}: {error.strerror}")
+
+    def copy(self, name: str) -> None:
+        """A file that stays installed, beside those that come in."""
+        try:
+            info = os.lstat(name)
+            if stat.S_ISLNK(info.st_mode):
+                self.link(name, os.readlink(name))
+            elif stat.S_ISREG(info.st_mode):
+                with open(name, "rb") as source:
+                    fd = self.open(name, info.st_mode, info.st_size)
+                    if fd >= 0:
+                        with open(fd, "wb") as target:
+                            while chunk := source.read(1 << 20):
+                                target.write(chunk)
+        except OSError as error:
+            self.note(f"{clean(name)}: {error.strerror}")
+
+    def mount_point(self, name: str) -> None:
+        """Something to mount what stays installed on."""
+        source = f"{self.home}/{name}"
+        if os.path.isdir(source):
+            self.directory(source)
+        else:
+            fd = self.open(source, 0o644, 0)
+            if fd >= 0:
+                os.close(fd)
+
+
+def _extract(rpm: Any, package: Package, writer: _Writer) -> None:
+    """Read the wanted files of one package out of it; rpm itself holds each to its digest."""
+    header, home = package.header, writer.home
+    if not any(_wanted(name, home) for name in package.files):
+        return
+    files = rpm.files(header)
+    # The bindings do not keep what the archive is read from: without a name of its own it would be closed at once.
+    payload = rpm.fd(package.fd, "r", header["payloadcompressor"] or "gzip")
+    archive = files.archive(payload, write=False)
+    left = sum(1 for name in package.files if _wanted(name, home))
+    linked: dict[int, list[str]] = {}
+    for entry in archive:
+        name = entry.name
+        if not _wanted(name, home):
+            continue
+        left -= 1
+        _entry(rpm, package, archive, entry, name, writer, linked)
+        if left == 0:
+            break
+
+
+def _entry(
+    rpm: Any,
+    package: Package,
+    archive: Any,
+    entry: Any,
+    name: str,
+    writer: _Writer,
+    linked: dict[int, list[str]],
+) -> None:
+    mode = entry.mode & 0xFFFF
+    if stat.S_ISDIR(mode):
+        writer.directory(name)
+    elif stat.S_ISLNK(mode):
+        writer.link(name, entry.linkto)
+    elif not stat.S_ISREG(mode):
+        writer.note(f"{clean(name)}: neither file, link nor directory")
+    elif entry.nlink > 1 and not archive.hascontent():
+        # Names of one file come one after another, the content with the last (rpm's cpio).
+        linked.setdefault(entry.inode, []).append(name)
+    else:
+        fd = writer.open(name, mode, entry.size)
+        if fd < 0:
+            return
+        try:
+            target = rpm.fd(fd, "w")
+            archive.readto(target)
+        except (OSError, rpm.error) as error:
+            raise CannotLook(f"{clean(package.path)}: {clean(name)}: {clean(str(error))}") from None
+        finally:
+            os.close(fd)
+        path = writer.top + name[len(writer.home) :]
+        for other in linked.pop(entry.inode, []):
+            writer.same(other, path)
+
+
+def make_place(need: int, in_a_view: bool, token: str) -> str:
+    """A new private directory where `need` bytes have room and programs may be run. Raises CannotLook.
+
+    With a view of their own, programs need not find the way there: only root may enter. Without, nobody has to pass,
+    who may not read the directory and cannot guess the name.
+    """
+    whys = []
+    for place in PLACES if in_a_view else OPEN_PLACES:
+        try:
+            if not os.path.isdir(place):
+                os.mkdir(place, 0o700 if in_a_view else 0o755)
+            room = os.statvfs(place)
+            if room.f_flag & os.ST_NOEXEC:
+                raise OSError(0, "mounted noexec")
+            if room.f_bavail * room.f_frsize < need + SPARE or 0 < room.f_files < 1000 + room.f_files - room.f_ffree:
+                raise OSError(0, f"has no room for {need >> 20} MiB")
+            sweep(place)
+            path = f"{place}/{PREFIX}{token}"
+            os.mkdir(path, 0o700 if in_a_view else 0o711)
+            return path
+        except OSError as error:
+            whys.append(f"{place}: {error.strerror}")
+    raise CannotLook(f"nowhere to look into them: {'; '.join(whys)}")
+
+
+def sweep(place: str) -> None:
+    """Remove what a run that was killed has left; one of a run still going on is kept by its process's number."""
+    for name in os.listdir(place):
+        if name.startswith(PREFIX) and not _in_use(f"{place}/{name}"):
+            remove(f"{place}/{name}")
+
+
+def _in_use(path: str) -> bool:
+    import time
+
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return False
+    return not stat.S_ISDIR(info.st_mode) or info.st_uid != 0 or time.time() - info.st_mtime < 3600
+
+
+def remove(directory: str) -> None:
+    """Remove a private directory; what cannot be removed is left for the next sweep."""
+    import shutil
+
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def forget(token: str) -> None:
+    """Remove the private directory of that token, wherever it was made."""
+    for place in {*PLACES, *OPEN_PLACES}:
+        path = f"{place}/{PREFIX}{token}"
+        if os.path.isdir(path):
+            remove(path)
+
+
+def names_itself(path: str) -> str:
+    """What the header of an rpm file says it is, as name-epoch:version-release.arch; empty for anything else."""
+    try:
+        rpm = bindings()
+        ts = rpm.TransactionSet("/", rpm._RPMVSF_NOSIGNATURES | rpm._RPMVSF_NODIGESTS)
+        with open(path, "rb") as file:
+            return full_nevra(ts.hdrFromFdno(file.fileno()))
+    except Exception:
+        return ""

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which updates pass and which do not, through every updater as it is really run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.dnf.machines import (
+    EVERY_UPDATER,
+    GO,
+    SUITES,
+    assert_done,
+    assert_nothing_left,
+    assert_vetoed,
+    go,
+    hello,
+    machine,
+    said,
+    truncate_go,
+    update,
+    without_go,
+)
+from tests.testbed import extras, repository, rpmbuild
+from tests.testbed.quota import cpu_quota
+from tests.testbed.updaters import dnf
+
+pytestmark = pytest.mark.root
+
+
+@EVERY_UPDATER
+def test_a_healthy_go_lets_an_unrelated_update_pass(suite: str, updater: str) -> None:
+    with machine(suite) as m:
+        repository.offer(m, [extras.hello(2)])
+        done = update(m, suite, updater)
+        assert_done(done)
+        assert "go-health-hook" not in said(done)
+        assert hello(m) == "2"
+        assert_nothing_left(m)
+
+
+@EVERY_UPDATER
+def test_a_broken_go_holds_an_unrelated_update_back(suite: str, updater: str) -> None:
+    with machine(suite) as m:
+        truncate_go(m)
+        repository.offer(m, [extras.hello(2)])
+        done = update(m, suite, updater)
+        assert_vetoed(
+            done, "the Go installed here is broken", f"goroot: {GO} is cut short", "-> bring all of it to one release"
+        )
+        assert hello(m) == "1"
+        assert m.run("rpm -q hello").stdout == "hello-1-1.noarch\n"
+
+
+@EVERY_UPDATER
+def test_an_update_that_repairs_go_passes(suite: str, updater: str) -> None:
+    with machine(suite) as m:
+        truncate_go(m)
+        repository.offer(m, [extras.hello(2), *go(suite, "repair")])
+        assert_done(update(m, suite, updater))
+        assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
+        assert hello(m) == "2"
+        assert_nothing_left(m)
+
+
+@EVERY_UPDATER
+def test_a_sound_new_go_passes(suite: str, updater: str) -> None:
+    with machine(suite) as m:
+        repository.offer(m, go(suite, "1.27.3"))
+        assert_done(update(m, suite, updater))
+        assert m.run("go version").stdout == "go version go1.27.3 linux/amd64\n"
+        assert_nothing_left(m)
+
+
+@EVERY_UPDATER
+def test_a_bad_new_go_is_stopped_while_the_good_one_is_in_place(suite: str, updater: str) -> None:
+    with machine(suite) as m:
+        repository.offer(m, go(suite, "truncated"), http=True)
+        done = update(m, suite, updater)
+        assert_vetoed(
+            done,
+            "the Go that this transaction would leave is broken",
+            f"goroot: {GO} is cut short",
+            "dnf upgrade --exclude='golang,golang-bin,golang-src'",
+        )
+        assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
+        assert m.run("rpm -V golang golang-bin golang-src").stdout == ""
+        assert_nothing_left(m)
+
+
+BAD = {
+    "other-go": "compile version go1.27.3 does not match go tool version go1.25.5",
+    "other-arch": "is for arm64",
+    "other-compile": "mixed GOROOT: compile version go1.25.5",
+    "no-crypto-tls": "src/crypto/tls",
+    "without-src": "not of one release: golang-1.27.3",
+    "hangs": "no ELF header",
+}
+
+
+@pytest.mark.parametrize("label", BAD)
+def test_every_kind_of_bad_go_is_stopped(label: str) -> None:
+    with machine("forky") as m:
+        repository.offer(m, go("forky", label))
+        assert_vetoed(dnf(m, "upgrade"), "that this transaction would leave is broken", BAD[label])
+        assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
+        assert_nothing_left(m)
+
+
+@EVERY_UPDATER
+def test_a_go_that_hangs_holds_updates_back_in_time(suite: str, updater: str, badgo: Path) -> None:
+    with machine(suite) as m:
+        m.write("/etc/go-health-hook.conf.d/budget.conf", "[budget]\ndnf = 1\n")
+        shutil.copy(badgo, m.path(GO))
+        m.write("/usr/lib/golang/mode", "hangs")
+        repository.offer(m, [extras.hello(2)])
+        done = update(m, suite, updater)
+        assert_vetoed(
+            done,
+            "Go could not be judged within 1 s",
+            "go version did not answer within",
+            "-> run it by hand: go version",
+        )
+        assert hello(m) == "1"
+        assert_nothing_left(m)
+
+
+@EVERY_UPDATER
+def test_without_go_everything_passes(suite: str, updater: str) -> None:
+    with without_go(suite) as m:
+        repository.offer(m, [extras.hello(2)])
+        assert_done(update(m, suite, updater))
+        assert hello(m) == "2"
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_first_go_is_judged_too(suite: str) -> None:
+    with without_go(suite) as m:
+        repository.offer(m, go(suite, "truncated"))
+        assert_vetoed(dnf(m, "install", "golang"), "is cut short")
+        repository.offer(m, go(suite, "1.27.3"))
+        assert_done(dnf(m, "install", "golang"))
+        assert m.run("go version").stdout == "go version go1.27.3 linux/amd64\n"
+        assert_nothing_left(m)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_person_may_install_and_remove_while_go_is_broken(suite: str) -> None:
+    with machine(suite) as m:
+        truncate_go(m)
+        repository.offer(m, [extras.hello(1, "goodbye")])
+        assert_done(dnf(m, "install", "goodbye"))
+        assert_done(dnf(m, "remove", "goodbye"))
+        assert_done(dnf(m, "remove", "golang*"))
+        assert m.run("rpm -q golang-bin", check=False).returncode == 1
+
+
+def test_all_transactions_are_judged_where_that_is_wanted_and_none_where_it_is_not() -> None:
+    with machine("forky") as m:
+        truncate_go(m)
+        repository.offer(m, [extras.hello(1, "goodbye"), extras.hello(2)])
+        m.write("/etc/go-health-hook.conf.d/all.conf", "[dnf]\ntransactions = all\n")
+        assert_vetoed(dnf(m, "install", "goodbye"))
+        m.write("/etc/go-health-hook.conf.d/all.conf", "[dnf]\ntransactions = automatic\n")
+        assert_vetoed(update(m, "forky", "dnf5 automatic"))
+        assert_done(update(m, "forky", "dnf5 upgrade"))
+        m.run("rpm -U --oldpackage /srv/repositories/*/hello-1-1.noarch.rpm")
+        m.write("/etc/go-health-hook.conf.d/all.conf", "[dnf]\ntransactions = off\n")
+        assert_done(update(m, "forky", "dnf5 automatic"))
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_another_root_is_untouched(suite: str) -> None:
+    with machine(suite) as m:
+        truncate_go(m)
+        repository.offer(m, [extras.hello(1), extras.hello(2)])
+        release = "--releasever=9"
+        root = ["--installroot=/other", release, "--setopt=tsflags=noscripts", "--use-host-config"][
+            : 4 if suite == "forky" else 3
+        ]
+        assert_done(dnf(m, *root, "install", "hello-1"))
+        assert_done(dnf(m, *root, "upgrade"))
+        assert m.run("rpm --root /other -q hello").stdout == "hello-2-1.noarch\n"
+
+
+NO_GOLANG = """
+Name: no-golang
+Version: 1
+Release: 1
+Summary: Takes Go away
+License: GPL-2.0-or-later
+BuildArch: noarch
+Obsoletes: golang < 9
+Obsoletes: golang-bin < 9
+Obsoletes: golang-src < 9
+%description
+Takes Go away.
+%files
+"""
+
+
+@pytest.mark.parametrize(("suite", "updater"), [("forky", "dnf5 automatic"), ("bookworm", "dnf-automatic")])
+def test_an_automatic_update_may_not_remove_go(suite: str, updater: str) -> None:
+    with machine(suite) as m:
+        repository.offer(m, [*rpmbuild.packages("no-golang", NO_GOLANG).values(), extras.hello(2)])
+        assert_vetoed(update(m, suite, updater), "removes Go")
+        assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
+        assert_done(dnf(m, "upgrade"))  # a person sees what is removed
+        assert m.run("rpm -q golang-bin", check=False).returncode == 1
+
+
+def test_another_vendors_go_is_judged_alike() -> None:
+    with without_go("forky") as m:
+        repository.offer(m, [extras.acme_go("1.25.5")])
+        assert_done(dnf(m, "install", "acme-go"))
+        repository.offer(m, [extras.acme_go("truncated")])
+        assert_vetoed(dnf(m, "upgrade"), "/usr/local/go/bin/go is cut short")
+        m.run("truncate -s 5M /usr/local/go/bin/go")
+        repository.offer(m, [extras.acme_go("1.27.3")])
+        assert_done(dnf(m, "upgrade"))
+        assert m.run("/usr/local/go/bin/go version").stdout == "go version go1.27.3 linux/amd64\n"
+
+
+def test_going_back_to_a_go_that_ignores_quotas_is_named() -> None:
+    with cpu_quota(1) as group, machine("forky") as m:
+        m.write("/etc/go-health-hook.conf.d/slow.conf", "[budget]\ndnf = 60\n[checks]\ngomaxprocs = advisory\n")
+        repository.offer(m, go("forky", "back-to-1.24"))
+        done = m.run(f"echo 0 >{group}/cgroup.procs && exec dnf5 -y upgrade", check=False)
+        assert_done(done)
+        line = "go1.25.5 heeds the quota of 1 CPUs"
+        assert line in m.read("/var/log/dnf5.log")
+
+
+def test_packages_named_on_the_command_line_are_judged_where_they_lie() -> None:
+    with machine("forky") as m:
+        for path in go("forky", "truncated"):
+            m.path(f"/root/{path.name}").write_bytes(path.read_bytes())
+        m.run("rm -f /root/go-toolset*")
+        assert_vetoed(m.run("dnf5 -y upgrade /root/golang*.rpm", check=False), "is cut short")
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_without_bubblewrap_incoming_packages_are_judged_where_they_are_laid_out(suite: str) -> None:
+    with machine(suite) as m:
+        m.run("rm /usr/bin/bwrap")
+        repository.offer(m, go(suite, "other-compile" if suite == "forky" else "truncated"))
+        assert_vetoed(dnf(m, "upgrade"), "mixed GOROOT" if suite == "forky" else "is cut short")
+        repository.offer(m, go(suite, "1.27.3"))
+        assert_done(dnf(m, "upgrade"))
+        assert m.run("go version").stdout == "go version go1.27.3 linux/amd64\n"
+        assert_nothing_left(m)
+
+
+def test_what_no_check_could_have_seen_is_announced_afterwards() -> None:
+    spec = (
+        NO_GOLANG.replace("no-golang", "clumsy")
+        .replace("Obsoletes", "#")
+        .replace("%files", f"%post\ntruncate -s 5M {GO}\n\n%files")
+    )
+    spec = "\n".join(line for line in spec.splitlines() if not line.startswith("#"))
+    with machine("forky") as m:
+        repository.offer(m, [extras.hello(2), *rpmbuild.packages("clumsy", spec).values()])
+        done = dnf(m, "upgrade", "hello")
+        assert_done(done)
+        assert "after this transaction" not in said(done)
+        m.run("rpm -U --oldpackage /srv/repositories/*/hello-1-1.noarch.rpm")
+        done = m.run("dnf5 -y do --action=install clumsy --action=upgrade hello", check=False)
+        assert_done(done)
+        assert "after this transaction Go is broken: goroot" in said(done)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Asking rpm-ostree what waits, over a real system bus of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from go_health_hook import deployments
+from go_health_hook.deadline import Deadline
+from go_health_hook.errors import HookError
+
+if not shutil.which("dbus-daemon"):
+    pytest.skip("dbus-daemon is not installed", allow_module_level=True)
+
+A, B = "a" * 64, "b" * 64
+BOOTED = {"id": f"fedora-{A}.0", "osname": "fedora", "checksum": A, "serial": 0, "booted": True, "staged": False}
+STAGED = {"id": f"fedora-{B}.0", "osname": "fedora", "checksum": B, "serial": 0, "booted": False, "staged": True}
+DIFF = [
+    [
+        "golang",
+        0,
+        {"PreviousPackage": ["golang", "1.25.5-1", "x86_64"], "NewPackage": ["golang", "1.27.3-1", "x86_64"]},
+    ],
+    ["vim", 0, {"PreviousPackage": ["vim", "9.1-1", "x86_64"], "NewPackage": ["vim", "9.2-1", "x86_64"]}],
+]
+CACHED = {"rpm-diff": {"upgraded": [[0, "golang-bin", ["1.25.5-1", "x86_64"], ["1.27.3-1", "x86_64"]]]}}
+CONFIG = """<busconfig><type>system</type><listen>unix:path={socket}</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
+<allow own="*"/></policy></busconfig>"""
+# Long enough for a machine under load: only answers that never come take it.
+PATIENT, BRIEF = 60.0, 1.0
+
+
+@pytest.fixture(scope="module")
+def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a system bus."""
+    folder = tmp_path_factory.mktemp("bus")
+    (folder / "bus.conf").write_text(CONFIG.format(socket=folder / "socket"))
+    command = ["dbus-daemon", "--nofork", "--print-address", f"--config-file={folder / 'bus.conf'}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout
+        yield daemon.stdout.readline().strip()
+        daemon.terminate()
+
+
+@contextlib.contextmanager
+def rpm_ostreed(bus: str, folder: Path, **state: object) -> Iterator[subprocess.Popen[str]]:
+    """The stand-in, having its name."""
+    path = folder / "state.json"
+    path.write_text(json.dumps({"deployments": [STAGED, BOOTED], **state}))
+    script = Path(__file__).with_name("rpm_ostreed.py")
+    with subprocess.Popen(
+        [sys.executable, script, path], stdout=subprocess.PIPE, text=True, env={"DBUS_SYSTEM_BUS_ADDRESS": bus}
+    ) as daemon:
+        assert daemon.stdout
+        assert daemon.stdout.readline() == "ready\n"
+        try:
+            yield daemon
+        finally:
+            daemon.kill()
+
+
+@pytest.fixture
+def address(bus: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
+    return bus
+
+
+def test_what_the_staged_deployment_changes(address: str, tmp_path: Path) -> None:
+    with rpm_ostreed(address, tmp_path, diff=DIFF):
+        update = deployments.Inquiry(Deadline(PATIENT)).answer()
+    assert [str(c) for c in update.changes] == ["golang 1.25.5-1 -> 1.27.3-1"]
+    assert update.known
+    assert update.state.staged and update.state.staged.checksum == B
+
+
+def test_what_the_cached_update_changes(address: str, tmp_path: Path) -> None:
+    with rpm_ostreed(address, tmp_path, deployments=[BOOTED], cached=CACHED):
+        update = deployments.Inquiry(Deadline(PATIENT)).answer()
+    assert [str(c) for c in update.changes] == ["golang-bin 1.25.5-1 -> 1.27.3-1"]
+    assert update.state.staged is None
+
+
+def test_nothing_waits(address: str, tmp_path: Path) -> None:
+    with rpm_ostreed(address, tmp_path, deployments=[BOOTED]):
+        update = deployments.Inquiry(Deadline(PATIENT)).answer()
+    assert not update.changes
+    assert not update.known
+
+
+def test_a_transaction_going_on_does_not_matter(address: str, tmp_path: Path) -> None:
+    with rpm_ostreed(address, tmp_path, diff=DIFF, transaction=["upgrade", ":1.9", "/x"]):
+        assert deployments.Inquiry(Deadline(PATIENT)).answer().changes
+
+
+def test_a_slow_answer_is_an_answer(address: str, tmp_path: Path) -> None:
+    with rpm_ostreed(address, tmp_path, diff=DIFF, misbehave={"GetDeploymentsRpmDiff": "slow"}) as daemon:
+        inquiry = deployments.Inquiry(Deadline(PATIENT))
+        daemon.send_signal(signal.SIGUSR1)  # blocked there until it is waited for, so never too early
+        assert inquiry.answer().changes
+
+
+@pytest.mark.parametrize("member", ["GetAll", "GetDeploymentsRpmDiff", "Get"])
+@pytest.mark.parametrize("how", ["never", "error", "nonsense", "vanish"])
+def test_a_daemon_that_misbehaves_is_an_error_in_time(address: str, tmp_path: Path, member: str, how: str) -> None:
+    limit = BRIEF if how == "never" else PATIENT
+    with rpm_ostreed(address, tmp_path, diff=DIFF, misbehave={member: how}):
+        inquiry = deployments.Inquiry(Deadline(limit))
+        with pytest.raises(HookError) as caught:
+            inquiry.answer()
+    assert caught.value.line().isprintable()
+    assert "Traceback" not in caught.value.line()
+
+
+def test_no_daemon(address: str) -> None:
+    with pytest.raises(HookError, match=r"org\.projectatomic\.rpmostree1"):
+        deployments.Inquiry(Deadline(PATIENT)).answer()
+
+
+def test_no_bus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
+    with pytest.raises(HookError, match="bus cannot be reached"):
+        deployments.Inquiry(Deadline(PATIENT)).answer()
+
+
+def test_a_bus_that_takes_the_call_and_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent"))
+        silent.listen()
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/silent")
+        with pytest.raises(HookError, match=r"did not answer|no answer"):
+            deployments.Inquiry(Deadline(BRIEF)).answer()
+
+
+def test_without_dbus_next_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dbus_next.aio.message_bus", None)
+    with pytest.raises(HookError, match="python3-dbus-next is not installed"):
+        deployments.Inquiry(Deadline(PATIENT)).answer()
+
+
+def test_what_changed_between_two_deployments(address: str, tmp_path: Path) -> None:
+    before, after = deployments.parse_rpm_ostree([BOOTED, STAGED])
+    with rpm_ostreed(address, tmp_path, diff=DIFF):
+        changes = deployments.go_changes(before, after, Deadline(PATIENT))
+    assert [str(c) for c in changes] == ["golang 1.25.5-1 -> 1.27.3-1"]

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Man pages, their examples, the completion and the catalog, read by mandoc, bash and journalctl."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.testbed import cache
+
+from go_health_hook import cli
+from go_health_hook.announce import journal
+
+PAGES = ("man1/go-build-wrapper.1", "man5/go-health-hook.conf.5", "man8/go-health-hook.8")
+DEAD = 60.0  # seconds after which a terminal that says nothing counts as dead
+
+
+def needs(program: str) -> str:
+    found = shutil.which(program)
+    if not found:
+        pytest.skip(f"{program} is not installed")
+    return found
+
+
+def page(installed: Path, name: str) -> str:
+    return (installed / "usr/share/man" / name).read_text()
+
+
+def run(installed: Path, command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    toolchains = sorted((cache.home() / "go").glob("1.27*/bin"))
+    path = ":".join([str(installed / "usr/bin"), *map(str, toolchains), "/usr/bin:/bin"])
+    env = {"PATH": path, "HOME": str(cwd), "GOCACHE": str(cache.home() / "go-build"), "GOTOOLCHAIN": "local"}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_mandoc_finds_nothing_wrong(installed: Path, name: str) -> None:
+    said = subprocess.run(
+        [needs("mandoc"), "-Tlint", installed / "usr/share/man" / name], stdout=subprocess.PIPE, text=True
+    ).stdout
+    # It looks for other pages among those installed on this machine.
+    wrong = [line for line in said.splitlines() if "referenced manual not found" not in line]
+    assert not wrong
+    for other, section in re.findall(r"^\.Xr (go-\S+) (\d)", page(installed, name), re.M):
+        assert f"man{section}/{other}.{section}" in PAGES
+
+
+def test_man_shows_every_option_and_every_key(installed: Path) -> None:
+    def shown(name: str) -> str:
+        target = installed / "usr/share/man" / name
+        command = [needs("man"), "--local-file", "-E", "UTF-8", target]
+        env = {**os.environ, "MANWIDTH": "80", "MAN_KEEP_FORMATTING": "", "LC_ALL": "C.UTF-8", "MANPAGER": "cat"}
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=True).stdout
+
+    hook = shown(PAGES[2])
+    for action in cli.main_parser()._actions:
+        for flag in action.option_strings:
+            assert flag in hook
+    for name in (*cli.commands(), *cli.gates()):
+        assert name in hook or name == "check"
+    conf = shown(PAGES[1])
+    for line in (installed / "usr/lib/go-health-hook/defaults.conf").read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            assert line.strip() in conf
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_example_works(installed: Path, tmp_path: Path, name: str) -> None:
+    text = page(installed, name)
+    examples = [line[4:].replace("\\-", "-") for line in text.splitlines() if line.startswith(".Dl ")]
+    assert examples
+    (tmp_path / "go.mod").write_text("module example\n\ngo 1.21\n")
+    (tmp_path / "a_test.go").write_text("package a\n")
+    for example in examples:
+        if example.startswith("go-build-wrapper") and not list((cache.home() / "go").glob("1.27*")):
+            pytest.skip("no Go toolchain: make testbed fetches them")
+        done = run(installed, example, tmp_path)
+        assert done.returncode == 0, f"{example}\n{done.stdout}"
+    for block in re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.M | re.S):
+        (tmp_path / "example.conf").write_text(block)
+        done = run(installed, "go-health-hook --config example.conf --dry-run", tmp_path)
+        assert done.returncode == 0, done.stdout
+
+
+class Bash:
+    """An interactive bash in a terminal, with nobody's settings."""
+
+    def __init__(self) -> None:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            env = {
+                "PATH": "/usr/bin:/bin",
+                "TERM": "dumb",
+                "PS1": "ready> ",
+                "HOME": "/nonexistent",
+                "INPUTRC": "/dev/null",
+            }
+            os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], env)
+        self.said = ""
+        self.until("ready> ")
+
+    def until(self, mark: str) -> None:
+        """Reads on until the mark has come, and takes everything up to it."""
+        while mark not in self.said:
+            assert select.select([self.fd], [], [], DEAD)[0], f"no {mark!r} in {self.said!r}"
+            self.said += os.read(self.fd, 4096).decode()
+        self.said = self.said.partition(mark)[2]
+
+    def ask(self, keys: str, mark: str) -> None:
+        os.write(self.fd, keys.encode())
+        self.until(mark)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.waitpid(self.pid, 0)
+
+
+def test_bash_completes_commands_and_options(installed: Path) -> None:
+    source = installed / "usr/share/bash-completion/completions/go-health-hook"
+    bash = Bash()
+    bash.ask(f"bind 'set bell-style none'; source {shlex.quote(str(source))}; echo so''urced\n", "sourced\r\n")
+    bash.until("ready> ")
+    bash.ask("go-health-hook sta\t", "status ")
+    bash.ask("--ref\t", "--refresh ")
+    bash.ask("\x15go-health-hook --dry\t", "--dry-run ")
+    bash.ask("--js\t", "--json ")
+    bash.ask(
+        "ov\t" if "override" in cli.commands() else "cp\t", "override " if "override" in cli.commands() else "cpu "
+    )
+    bash.ask("\x15go-health-hook --root /us\t", "/usr/")
+    bash.ask("\x15exit\n", "exit")
+    bash.close()
+
+
+def test_shellcheck_finds_nothing_wrong(installed: Path) -> None:
+    scripts = {
+        installed / "usr/share/bash-completion/completions/go-health-hook": "bash",
+        installed / "usr/libexec/go-health-hook/ansible-fact": "sh",
+    }
+    for script, shell in scripts.items():
+        subprocess.run([needs("shellcheck"), "-s", shell, script], check=True)
+
+
+def test_the_catalog_explains_every_kind_of_event(installed: Path) -> None:
+    command = [needs("journalctl"), f"--root={installed}"]
+    subprocess.run([*command, "--update-catalog"], check=True)
+    for kind, number in journal.MESSAGE_IDS.items():
+        said = subprocess.run(
+            [*command, "--dump-catalog", number], stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+        assert "Defined-By: go-health-hook" in said, kind
+        assert len(said.split("\n\n", 1)[1].split()) > 10, kind
+    listed = subprocess.run([*command, "--list-catalog"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert len(re.findall("go-health-hook: ", listed)) == len(journal.MESSAGE_IDS)

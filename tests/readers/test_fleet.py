@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a fleet runs already reads us: promtool the metrics and the rules, Ansible the local fact."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.testbed import cache
+from tests.unit.test_announce import NOW, state_of
+
+from go_health_hook.announce import metrics, record
+
+RULES_TEST = Path(__file__).parent / "prometheus-rules-test.yml"
+
+
+def promtool(*arguments: object, **options: Any) -> str:
+    program = cache.home() / "promtool/promtool"
+    if not program.exists():
+        pytest.skip("promtool is not there: make testbed fetches it")
+    done = subprocess.run(
+        [program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_promtool_takes_the_metrics() -> None:
+    state = state_of(("dnf5", "fail", NOW), ("boot", "pass", NOW))
+    state.update(wired={"dnf5": True}, misaligned=1)
+    for text in (metrics.render(state, NOW), metrics.render(record.empty(), NOW)):
+        assert promtool("check", "metrics", input=text) == ""
+
+
+def test_promtool_takes_the_rules_and_they_fire_when_they_should(installed: Path, tmp_path: Path) -> None:
+    rules = installed / "usr/share/go-health-hook/prometheus-rules.yml"
+    assert "SUCCESS: 5 rules found" in promtool("check", "rules", rules)
+    test = tmp_path / "test.yml"
+    test.write_text(RULES_TEST.read_text().replace("RULES", str(rules)))
+    assert "SUCCESS" in promtool("test", "rules", test)
+
+
+def test_rules_and_dashboard_ask_for_metrics_that_exist(installed: Path) -> None:
+    share = installed / "usr/share/go-health-hook"
+    known = {f"{metrics.PREFIX}{name}" for name in metrics.HELP}
+    dashboard = json.loads((share / "grafana-dashboard.json").read_text())
+    expressions = [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
+    assert expressions
+    for text in (*expressions, (share / "prometheus-rules.yml").read_text()):
+        used = set(re.findall(rf"{metrics.PREFIX}\w+", text))
+        assert used
+        assert used <= known
+
+
+def test_ansible_gets_the_status_as_a_local_fact(installed: Path) -> None:
+    ansible = Path(sys.executable).parent / "ansible"
+    if not ansible.exists():
+        pytest.skip("ansible-core is not in the virtual environment: make testbed puts it there")
+    facts = installed / "etc/ansible/facts.d"
+    done = subprocess.run(
+        [ansible, "-i", "localhost,", "-c", "local", "localhost", "-e", f"ansible_python_interpreter={sys.executable}",
+         "-m", "ansible.builtin.setup", "-a", f"fact_path={facts} gather_subset=!all,!min,local filter=ansible_local"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, _, text = done.stdout.partition("=>")
+    fact = json.loads(text)["ansible_facts"]["ansible_local"]["go_health_hook"]
+    assert fact["schema"] == 1
+    assert {gate["gate"] for gate in fact["gates"]} == {"dnf5", "dnf4", "rpm-ostree", "staged", "boot"}

@@ -1,0 +1,3 @@
+module badgo
+
+go 1.21

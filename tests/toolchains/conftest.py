@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The installed hook, a folder to break toolchains in, and a go that misbehaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.toolchains.trees import CACHE, TOP, Hook, build_badgo, real
+
+
+@pytest.fixture(scope="session")
+def hook(tmp_path_factory: pytest.TempPathFactory) -> Hook:
+    root = tmp_path_factory.mktemp("installed")
+    subprocess.run(["make", "-s", "install", f"DESTDIR={root}"], cwd=TOP, check=True)
+    return Hook(root)
+
+
+@pytest.fixture
+def workshop() -> Iterator[Path]:
+    """A folder beside the cache (so that trees can be hard-linked), safe for root."""
+    path = CACHE / "scratch" / f"{os.getpid()}-{time.monotonic_ns()}"
+    path.mkdir(parents=True)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def badgo() -> Path:
+    """The misbehaving go."""
+    real("1.27.3")
+    return build_badgo()

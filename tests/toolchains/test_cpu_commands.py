@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""cpu, ps and exec as installed, over real Go programs in real cgroups of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.toolchains import eight_cpus, waiting
+from tests.toolchains.test_live_cgroups import Groups, groups  # noqa: F401
+from tests.toolchains.trees import TOP, real
+
+from go_health_hook.go import buildinfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.toolchains.trees import Hook
+
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+DECIDE = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from go_health_hook.commands.exec import decide
+decision = decide(sys.argv[2:], os.environ)
+print(decision.value, decision.why)
+"""
+
+
+@contextmanager
+def started(
+    program: Path | str, *args: str, env: dict[str, str] | None = None, **options: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A Go program that has said its GOMAXPROCS on stderr and waits."""
+    process = subprocess.Popen([program, *args], env=env or {"PATH": os.environ["PATH"]}, text=True, **PIPES, **options)
+    try:
+        yield process
+    finally:
+        process.communicate("")
+
+
+def taken(process: subprocess.Popen[str]) -> int:
+    assert process.stderr
+    return int(process.stderr.readline().split()[1])
+
+
+def listed(hook: Hook, pid: int, **options: Any) -> dict[str, Any]:
+    done = hook("ps", "--json", **options)
+    assert done.returncode == 0, done.stderr
+    return next(p for p in json.loads(done.stdout)["processes"] if p["pid"] == pid)
+
+
+@pytest.mark.parametrize("name", waiting.WAYS)
+def test_build_information_is_what_go_itself_reads(name: str) -> None:
+    program = waiting.program(name)
+    go = real("1.27.3") / "bin/go"
+    said = subprocess.run([go, "version", "-m", program], capture_output=True, text=True, check=True).stdout
+    info = buildinfo.read(str(program))
+    assert f"{program}: {info.version}\n" in said
+    assert f"\tpath\t{info.path}\n" in said
+    assert (f"\tbuild\tDefaultGODEBUG={info.godebug}\n" in said) is bool(info.godebug)
+    assert ("containermaxprocs=0" in info.godebug) is ("old go line" in name)
+
+
+@pytest.mark.parametrize("name", waiting.WAYS)
+def test_ps_reads_what_a_program_has(hook: Hook, name: str) -> None:
+    with started(waiting.program(name)) as process:
+        value = taken(process)
+        row = listed(hook, process.pid)
+    stripped = "stripped" in name
+    assert (row["gomaxprocs"], row["source"]) == (value, "predicted" if stripped else "memory")
+    assert row["go_version"] == f"go{waiting.WAYS[name].version}"
+    assert row["old_go_line"] is ("old go line" in name)
+    assert row["aligned"]
+
+
+def test_ps_sees_a_value_set_from_outside_and_says_so(hook: Hook) -> None:
+    more = str(len(os.sched_getaffinity(0)) + 5)
+    env = {"PATH": os.environ["PATH"], "GOMAXPROCS": more}
+    for name, source in (("1.27, pie", "memory"), ("1.27, stripped", "environment")):
+        with started(waiting.program(name), env=env) as process:
+            assert taken(process) == int(more)
+            row = listed(hook, process.pid)
+            text = hook("ps").stdout
+        assert (row["gomaxprocs"], row["source"], row["aligned"]) == (int(more), source, False)
+        assert f"GOMAXPROCS={more} in its environment" in row["why"]
+        assert all(len(line) <= 80 for line in text.splitlines())
+        assert text.splitlines()[1].startswith("!")
+
+
+def test_ps_sees_a_deleted_program(hook: Hook, tmp_path: Path) -> None:
+    program = shutil.copy(waiting.program("1.27"), tmp_path / "gone")
+    with started(program) as process:
+        value = taken(process)
+        program.unlink()
+        assert listed(hook, process.pid)["gomaxprocs"] == value
+
+
+def test_ps_survives_zombies_and_what_vanishes(hook: Hook) -> None:
+    churn = "import os\nfor _ in range(3000):\n    pid = os.fork()\n    if not pid: os._exit(0)\n    os.waitpid(pid, 0)"
+    zombie = subprocess.Popen(["/bin/true"])
+    busy = subprocess.Popen([sys.executable, "-c", churn])
+    try:
+        while busy.poll() is None:
+            done = hook("ps", "--json")
+            assert done.returncode == 0, done.stderr
+            assert zombie.pid not in [p["pid"] for p in json.loads(done.stdout)["processes"]]
+    finally:
+        busy.wait()
+        zombie.wait()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.root
+def test_ps_shows_root_all_and_others_their_own(hook: Hook, open_folder: Path) -> None:
+    shared = shutil.copy(waiting.program("1.27"), open_folder / "waiting")
+    shutil.copytree(TOP / "hook", open_folder / "hook")
+    with started(shared, user=65534) as theirs, started(shared) as roots:
+        assert taken(theirs) == taken(roots)
+        assert listed(hook, theirs.pid)["user"] == "nobody"
+        assert listed(hook, roots.pid)["user"] == "root"
+        seen = subprocess.run(
+            ["/usr/bin/python3", "-m", "go_health_hook", "ps", "--json"],
+            env={"PYTHONPATH": str(open_folder / "hook"), "PYTHONDONTWRITEBYTECODE": "1"},
+            user=65534,
+            capture_output=True,
+            text=True,
+        )
+    assert seen.returncode == 0, seen.stderr
+    facts = json.loads(seen.stdout)
+    assert [p["pid"] for p in facts["processes"]] == [theirs.pid]
+    assert facts["refused"]
+
+
+@pytest.mark.root
+def test_a_limit_above_is_shown_by_cpu_and_ps(hook: Hook, groups: Groups) -> None:  # noqa: F811
+    groups.make("some.slice")
+    groups.make("some.slice/a.service")
+    groups.limit("some.slice", 150)
+    enter = groups.directory("some.slice/a.service") / "cgroup.procs"
+    with started(eight_cpus.toolchain("1.27.3") / "bin/gofmt") as process:
+        enter.write_text(str(process.pid))
+        done = hook("cpu", "--json", "--pid", str(process.pid))
+        facts = json.loads(done.stdout)
+        text = hook("cpu", "--pid", str(process.pid)).stdout
+        row = listed(hook, process.pid)
+    slice_path = groups.path("some.slice")
+    assert facts["limiting_level"] == row["limiting_level"] == slice_path
+    assert [level["cpus"] for level in facts["levels"] if level["cpus"]][:2] == [1.5, 8.0]
+    assert [level["unit"] for level in facts["levels"]][:2] == ["a.service", "some.slice"]
+    assert row["unit"] == "a.service"
+    assert facts["expected_gomaxprocs"] == row["expected_gomaxprocs"] == min(2, facts["affinity_cpus"])
+    assert facts["allowance_cpus"] == min(1.5, facts["affinity_cpus"])
+    assert facts["levels"][1]["throttling"]["periods"] >= 0
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert any(line.startswith("> some.slice") for line in text.splitlines())
+    by_path = json.loads(hook("cpu", "--json", "--unit", slice_path).stdout)
+    assert [level["path"] for level in by_path["levels"]] == [level["path"] for level in facts["levels"][1:]]
+    assert by_path["allowance_cpus"] == facts["allowance_cpus"]
+
+
+def test_cpu_asks_the_toolchain(hook: Hook) -> None:
+    facts = json.loads(hook("--goroot", real("1.27.3"), "--json", "cpu").stdout)
+    assert facts["toolchain_gomaxprocs"] == facts["expected_gomaxprocs"]
+    assert (facts["toolchain"]["version"], facts["toolchain"]["source"]) == ("go1.27.3", "schedtrace")
+    assert facts["pid"]
+
+
+def test_bad_arguments_get_one_line_and_status_2(hook: Hook) -> None:
+    for words in (["cpu", "--pid", "x"], ["cpu", "--pid", "99999999"], ["cpu", "--unit", "no-such.service"], ["exec"],
+                  ["exec", "--floor", "0", "true"], ["exec", "--floor", "x", "--", "true"], ["exec", "--nope", "--"],
+                  ["ps", "--nope"], ["cpu", "--unit", "/a/../../b"]):  # fmt: skip
+        done = hook(*words)
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert len(done.stderr.splitlines()) == 1, words
+
+
+def run_exec(groups: Groups, hook: Hook, name: str, *words: str, **options: Any) -> tuple[str, str]:  # noqa: F811
+    """What `exec` run in a cgroup prints: CMD's output, and what was said on stderr."""
+    process = groups.start(name, str(hook.program), "exec", *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           **options)  # fmt: skip
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out, err
+
+
+@pytest.mark.root
+def test_exec_sets_it_only_where_the_runtime_is_wrong(groups: Groups, hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+    """On any number of CPUs: with --floor 1 and one CPU of quota, a program of an eight-CPU runtime takes 8, 2 or 1."""
+    groups.make("above")
+    groups.make("above/leaf")
+    new, old = str(eight_cpus.program("1.27.3")), str(waiting.program("1.24"))
+    groups.limit("above", 100)
+    assert run_exec(groups, hook, "above/leaf", "--floor", "1", "--", new)[1] == "1\n"
+    assert (
+        run_exec(groups, hook, "above/leaf", "--floor", "1", "--", old, stdin=subprocess.DEVNULL)[1] == "GOMAXPROCS 1\n"
+    )
+    show = ("--", "sh", "-c", "echo ${GOMAXPROCS-unset}")
+    env = {"PATH": f"{real('1.27.3')}/bin:/usr/bin:/bin"}
+    assert run_exec(groups, hook, "above/leaf", *show, env=env)[0] == (
+        "unset\n" if len(os.sched_getaffinity(0)) <= 2 else "2\n"
+    )
+    assert run_exec(groups, hook, "above/leaf", "--floor", "1", *show, env=env)[0] == "1\n"
+    env["GOMAXPROCS"] = "7"
+    assert run_exec(groups, hook, "above/leaf", *show, env=env)[0] == "7\n"
+    out, err = run_exec(groups, hook, "above/leaf", "--floor", "1", "--force", "--explain", *show, env=env)
+    assert out == "1\n"
+    assert err.startswith("go-health-hook: GOMAXPROCS=1: 7 was set")
+    env["GOMAXPROCS"] = "nonsense"
+    assert run_exec(groups, hook, "above/leaf", "--floor", "1", *show, env=env)[0] == "1\n"
+
+
+@pytest.mark.root
+def test_exec_leaves_it_where_the_runtime_is_right(groups: Groups, hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+    """A quota on the leaf: Go 1.27 with a new go line reads it, and an old one in go.mod keeps programs from it."""
+    cpus = len(os.sched_getaffinity(0))
+    if cpus < 2:
+        pytest.skip("one CPU: there is nothing that a quota could change")
+    groups.make("leaf")
+    groups.limit("leaf", 100)
+    new, old = real("1.27.3"), real("1.24.11")
+    decisions = {}
+    for goroot in (new, old):
+        for line in ("1.27", "1.24", None):
+            module = tmp_path / f"{goroot.name}-{line}"
+            module.mkdir()
+            if line:
+                (module / "go.mod").write_text(f"module m\ngo {line}\n")
+            for words in (
+                ["version"],
+                ["build", "."],
+                ["run", "."],
+                ["-C", str(module), "test", "./..."],
+                ["run", "x@v1"],
+            ):
+                env = {"PATH": f"{goroot}/bin:/usr/bin:/bin", "GOTOOLCHAIN": "local"}
+                done = groups.start("leaf", sys.executable, "-c", DECIDE, str(TOP / "hook"), "go", *words, env=env,
+                                    cwd=tmp_path if words[0] == "-C" else module, stdout=subprocess.PIPE)  # fmt: skip
+                said = done.communicate()[0].split(" ", 1)
+                assert done.returncode == 0
+                verb = "test" if words[0] == "-C" else "run @" if words[-1] == "x@v1" else words[0]
+                decisions[goroot.name, line, verb] = said[0]
+    if cpus > 2:
+        for line in ("1.27", "1.24", None):
+            assert all(decisions["1.24.11", line, verb] == "2" for verb in ("version", "build", "run", "test", "run @"))
+            assert decisions["1.27.3", line, "version"] == decisions["1.27.3", line, "build"] == "None"
+            assert decisions["1.27.3", line, "run @"] == "2"
+        for verb in ("run", "test"):
+            assert [decisions["1.27.3", line, verb] for line in ("1.27", "1.24", None)] == ["None", "2", "None"]
+    else:
+        assert set(decisions.values()) == {"None"}
+
+
+def test_exec_leaves_nothing_of_itself(hook: Hook) -> None:
+    """Status, signals, environment, descriptors and arguments are CMD's own."""
+    assert hook("exec", "--", "sh", "-c", "exit 41").returncode == 41
+    assert hook("exec", "--", "sh", "-c", "kill -TERM $$").returncode == -15
+    assert hook("exec", "--", "no-such-command").returncode == 127
+    assert hook("exec", "--", "/etc/passwd").returncode == 126
+    assert hook("exec", "printf", "%s|", "--explain", "--", "a b", "").stdout == "--explain|--|a b||"
+    done = subprocess.run(
+        [hook.program, "exec", "--", "/usr/bin/env", "-0"], env={"A": "\udcff=b"}, capture_output=True
+    )
+    assert done.stdout == b"A=\xff=b\0"
+    with_us = hook("exec", "--", "sh", "-c", "grep SigIgn /proc/$$/status; ls /proc/$$/fd").stdout
+    without = subprocess.run(
+        ["sh", "-c", "grep SigIgn /proc/$$/status; ls /proc/$$/fd"], capture_output=True, text=True
+    )
+    assert with_us == without.stdout
+
+
+def test_go_build_wrapper_is_exec_go(hook: Hook) -> None:
+    wrapper = hook.program.with_name("go-build-wrapper")
+    env = {"PATH": f"{real('1.27.3')}/bin:/usr/bin:/bin"}
+    done = subprocess.run([wrapper, "--explain", "version"], env=env, capture_output=True, text=True)
+    assert done.stdout.startswith("go version go1.27.3 ")
+    assert done.stderr.startswith("go-health-hook: GOMAXPROCS")
+    assert subprocess.run([wrapper, "no-such-verb"], env=env, capture_output=True).returncode == 2
+
+
+BURN = """
+import os, sys, threading
+print("out")
+print("SCHED is what it says itself", file=sys.stderr)
+while sum(os.times()[:2]) < 0.5:
+    pass
+sys.exit(5)
+"""
+
+
+@pytest.mark.root
+def test_trace_sees_the_limit_bite(groups: Groups, hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+    groups.make("slow")
+    groups.make("slow/leaf")
+    groups.limit("slow", 25)
+    svg = tmp_path / "chart.svg"
+    words = ["trace", "--json", "--interval", "20", "--svg", str(svg), "--", "/usr/bin/python3", "-I", "-c", BURN]
+    process = groups.start(
+        "slow/leaf", str(hook.program), *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )  # fmt: skip
+    out, err = process.communicate()
+    assert process.returncode == 5
+    assert err == "out\nSCHED is what it says itself\n" or set(err.splitlines()) == {
+        "out",
+        "SCHED is what it says itself",
+    }
+    facts = json.loads(out)
+    assert facts["limiting_level"] == groups.path("slow")
+    assert facts["throttling"]["throttled"] > 3
+    assert facts["throttling"]["throttled_us"] > 100_000
+    assert 0.4 < facts["cpu_seconds"] < 2
+    assert facts["cpus_mean"] < 1
+    assert facts["cpus_seen"]
+    assert facts["programs"] == []
+    assert svg.read_text().startswith("<svg")
+
+
+def test_trace_follows_a_go_program(hook: Hook) -> None:
+    script = f"(sleep 0.6; echo; sleep 0.2) | GOMAXPROCS=7 {waiting.program('1.27')}"
+    done = hook("trace", "--json", "--interval", "50", "--", "sh", "-c", script)
+    assert done.returncode == 0
+    assert done.stderr == "GOMAXPROCS 7\n" * 2
+    facts = json.loads(done.stdout)
+    program = next(p for p in facts["programs"] if p["name"] == "waiting")
+    assert [c["value"] for c in program["gomaxprocs"]] == [7]
+    assert program["samples"] > 3
+    assert facts["exit_status"] == 0
+
+
+def test_trace_ends_what_takes_too_long(hook: Hook) -> None:
+    done = hook("trace", "--seconds", "0.3", "--", "sleep", "1000")
+    assert done.returncode == 128 + 15
+    assert "signal 15" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    assert hook("trace", "--", "no-such-command").returncode == 127
+
+
+@pytest.mark.root
+def test_bench_measures_with_and_without_a_quota(hook: Hook, groups: Groups) -> None:  # noqa: F811
+    """The program's own numbers, a quota that held it back, and GOMAXPROCS as asked for, in every row."""
+    groups.close()  # only to know that groups can be made here
+    groups.made.clear()
+    done = hook("--goroot", real("1.27.3"), "bench", "--json", "--quick", "--quota", "50")
+    assert done.returncode == 0, done.stderr + done.stdout
+    facts = json.loads(done.stdout)
+    rows = {(r["quota_percent"], r["how"], r["label"]): r for r in facts["rows"]}
+    cpus = facts["affinity_cpus"]
+    over = "CPUs" if cpus > 2 else "4 x fits"
+    assert set(rows) == {(None, "built", "default"), (None, "go run", "default"), (50, "built", "default"),
+                         (50, "built", "expected"), (50, "built", over), (50, "go run", "default")}  # fmt: skip
+    assert all(r["p99_us"] >= r["p50_us"] > 0 and r["wall_s"] > 0 and r["cpu_s"] > 0 for r in rows.values())
+    assert rows[50, "built", "expected"]["gomaxprocs"] == min(2, cpus)
+    assert rows[50, "built", over]["gomaxprocs"] > 2
+    assert all(r["throttled"] > 0 for key, r in rows.items() if key[0] == 50)
+    assert rows[50, "built", "expected"]["wall_s"] > rows[None, "built", "default"]["wall_s"]
+    assert facts["findings"]

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Journal, record, message at login and metrics, in a root of the test's own; the journal's receiver is a socket."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from go_health_hook.announce import journal, metrics, motd, publish, record
+from go_health_hook.deadline import Deadline
+from go_health_hook.subject import Subject
+from go_health_hook.verdict import Examination, Finding, weigh
+
+HOOK = Path(__file__).parents[2] / "hook"
+HOUR, DAY = 3600, 86400
+NOW = 1_700_000_000.0
+
+
+def examined(status: str = "fail", kind: str = "running", metrics_directory: str = "") -> Examination:
+    examination = Examination(Subject(kind), Deadline(5))
+    finding = Finding(status, "/usr/lib/golang/bin/go is cut short", "dnf reinstall 'golang*'")
+    finding.check = "goroot"
+    examination.findings = [finding]
+    examination.toolchain = {"goroot": "/usr/lib/golang", "version": "go1.27.3"}
+    examination.cpu = {"expected_gomaxprocs": 2, "actual_gomaxprocs": 8}
+    examination.announce["metrics-directory"] = metrics_directory
+    examination.verdict = weigh(examination.findings)
+    return examination
+
+
+def state_of(*runs: tuple[str, str, float], kind: str = "running") -> dict[str, Any]:
+    state = record.empty()
+    for gate, status, at in runs:
+        record.take(state, record.entry(examined(status, kind), gate, record.VERDICT, at))
+    return state
+
+
+class Receiver:
+    """The journal's socket, read as journald reads it."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.settimeout(10)
+
+    def entry(self) -> dict[str, list[str]]:
+        data, ancillary, _, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(4))
+        for _, _, fds in ancillary:
+            fd = int.from_bytes(fds[:4], sys.byteorder)
+            data = os.pread(fd, 1 << 24, 0)
+            os.close(fd)
+        return decoded(data)
+
+
+def decoded(data: bytes) -> dict[str, list[str]]:
+    fields: dict[str, list[str]] = {}
+    while data:
+        line, _, data = data.partition(b"\n")
+        name, equals, value = line.partition(b"=")
+        if not equals:
+            size = int.from_bytes(data[:8], "little")
+            value, data = data[8 : 8 + size], data[9 + size :]
+        fields.setdefault(name.decode(), []).append(value.decode())
+    return fields
+
+
+@pytest.fixture
+def root() -> Any:
+    # A socket's path may have 107 characters.
+    path = Path(tempfile.mkdtemp(prefix="ann-"))
+    (path / "run/systemd/system").mkdir(parents=True)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def receiver(root: Path) -> Any:
+    receiver = Receiver(root / "run/systemd/journal/socket")
+    yield receiver
+    receiver.socket.close()
+
+
+# --- the journal
+
+
+@given(st.lists(st.tuples(st.from_regex(r"\A[A-Z]{1,8}\Z"), st.text())))
+def test_any_field_can_be_read_back(fields: list[tuple[str, str]]) -> None:
+    expected: dict[str, list[str]] = {}
+    for name, value in fields:
+        expected.setdefault(name, []).append(value)
+    assert decoded(journal.encode(fields)) == expected
+
+
+def test_an_entry_too_large_for_a_datagram_arrives(root: Path, receiver: Receiver) -> None:
+    journal.send("blocked", "x" * 3_000_000, journal.ERR, path=str(root / "run/systemd/journal/socket"))
+    assert receiver.entry()["MESSAGE"] == ["x" * 3_000_000]
+
+
+def test_no_journal_is_an_error(root: Path) -> None:
+    with pytest.raises(OSError, match="nothing"):
+        journal.send("blocked", "x", journal.ERR, path=str(root / "nothing"))
+
+
+# --- the record
+
+
+def test_a_block_is_counted_until_the_gate_lets_go() -> None:
+    state = state_of(("dnf5", "fail", NOW), ("dnf5", "fail", NOW + DAY), ("dnf5", "fail", NOW + 2 * DAY))
+    assert state["blocks"]["dnf5"]["since"] == NOW
+    assert state["blocks"]["dnf5"]["count"] == 3
+    assert record.held_since(state) == NOW
+    over = record.take(state, record.entry(examined("pass"), "dnf5", record.VERDICT, NOW + 3 * DAY))
+    assert [(b["gate"], b["count"], b["until"]) for b in over] == [("dnf5", 3, NOW + 3 * DAY)]
+    assert state["blocks"] == {}
+    assert state["history"] == over
+    assert record.held_since(state) is None
+
+
+def test_what_was_let_through_holds_nothing_back() -> None:
+    state = state_of(("dnf5", "fail", NOW))
+    record.take(state, record.entry(examined("fail"), "dnf5", record.OVERRIDE, NOW + HOUR))
+    assert state["blocks"] == {}
+    assert state["gates"]["dnf5"]["verdict"] == "block"
+
+
+def test_a_persons_run_starts_no_block_and_ends_those_about_the_running_toolchain() -> None:
+    state = state_of(("check", "fail", NOW))
+    assert state["blocks"] == {}
+    running = state_of(("dnf5", "fail", NOW), ("check", "pass", NOW + HOUR))
+    assert running["blocks"] == {}
+    incoming = state_of(("dnf5", "fail", NOW), kind="incoming")
+    record.take(incoming, record.entry(examined("pass"), "check", record.VERDICT, NOW + HOUR))
+    assert list(incoming["blocks"]) == ["dnf5"]
+
+
+def test_a_fault_of_ours_proves_no_other_gate_healthy() -> None:
+    state = state_of(("dnf5", "fail", NOW), ("staged", "error", NOW + HOUR))
+    assert list(state["blocks"]) == ["dnf5"]
+
+
+def test_the_state_stays_small() -> None:
+    state = record.empty()
+    for i in range(2000):
+        status = "fail" if i % 2 else "pass"
+        record.take(state, record.entry(examined(status), f"gate{i // 2 % 40}", record.VERDICT, NOW + i))
+    assert len(json.dumps(state)) < 100_000
+    assert len(state["gates"]) == record.MAX_GATES
+
+
+def test_state_is_readable_by_all_and_its_lock_is_not(tmp_path: Path) -> None:
+    record.update(lambda state: state["gates"].update(x={"time": 1, "reason": ""}), str(tmp_path / "lib"))
+    assert (tmp_path / "lib/state.json").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "lib/.lock").stat().st_mode & 0o777 == 0o600
+    assert record.read(str(tmp_path / "lib"))["gates"] == {"x": {"time": 1, "reason": ""}}
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "gates": {"a": 1}}', "\0" * 100])
+def test_a_damaged_state_is_said_and_begun_anew(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "state.json").write_text(damage)
+    with pytest.raises(record.StateError, match="is damaged"):
+        record.read(str(tmp_path))
+    record.update(lambda state: None, str(tmp_path))
+    assert record.read(str(tmp_path)) == record.empty()
+    assert (tmp_path / "state.json.damaged").read_text() == damage
+
+
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from go_health_hook.announce import record
+def change(state):
+    block = state["blocks"].setdefault("dnf5", {"gate": "dnf5", "since": 1.0, "count": 0, "reason": "x" * 5000})
+    block["count"] += 1
+for i in range(int(sys.argv[3])):
+    record.update(change, sys.argv[2])
+    print(i, flush=True)
+"""
+
+
+def test_two_writers_lose_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(HOOK), str(tmp_path), "40"]
+    writers = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [w.wait() for w in writers] == [0, 0, 0]
+    assert record.read(str(tmp_path))["blocks"]["dnf5"]["count"] == 120
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "state.json"]
+
+
+def test_a_writer_killed_half_way_leaves_a_whole_state(tmp_path: Path) -> None:
+    for round_ in range(8):
+        command = [sys.executable, "-c", WRITER, str(HOOK), str(tmp_path), "1000000"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout
+            for _ in range(round_ + 1):
+                writer.stdout.readline()
+            writer.kill()
+        assert record.read(str(tmp_path))["blocks"]["dnf5"]["count"] > round_
+    record.update(lambda state: None, str(tmp_path))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "state.json"]
+
+
+# --- the message at login
+
+
+@pytest.mark.parametrize(
+    ("after", "priority", "head"),
+    [
+        (0, journal.WARNING, "Updates are held back since "),
+        (DAY - 1, journal.WARNING, "Updates are held back since "),
+        (DAY, journal.ERR, "WARNING: updates have been held back for 1 day "),
+        (7 * DAY - 1, journal.ERR, "WARNING: updates have been held back for 6 days "),
+        (8 * DAY, journal.CRIT, "URGENT: updates have been held back for 8 days "),
+        (-5 * DAY, journal.WARNING, "Updates are held back since "),
+    ],
+)
+def test_the_message_grows_louder(after: float, priority: int, head: str) -> None:
+    message = motd.text(state_of(("dnf5", "fail", NOW)), NOW + after)
+    assert message.startswith(head)
+    assert motd.level(after) == priority
+    assert "dnf reinstall 'golang*'" in message
+    assert max(len(line) for line in message.splitlines()) <= 79
+
+
+def test_many_gates_fit_one_message() -> None:
+    runs = [(f"gate{i}", "fail", NOW + i) for i in range(9)]
+    assert len(motd.text(state_of(*runs), NOW).splitlines()) < 15
+
+
+# --- metrics
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    found = {}
+    # Not in every distribution's build root.
+    parser = pytest.importorskip("prometheus_client.parser")
+    for family in parser.text_string_to_metric_families(text):
+        assert family.documentation
+        for sample in family.samples:
+            labels = ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items()))
+            found[sample.name.removeprefix("go_health_hook_"), labels] = sample.value
+    return found
+
+
+def test_metrics_are_what_the_state_says() -> None:
+    state = state_of(("dnf5", "fail", NOW), ("dnf5", "fail", NOW + DAY))
+    state["wired"] = {"dnf5": True, "dnf4": False}
+    state["misaligned"] = 3
+    found = samples(metrics.render(state, NOW + 2 * DAY))
+    assert found["verdict_blocked", "gate=dnf5"] == 1
+    assert found["check_status", "check=goroot,gate=dnf5,status=fail"] == 1
+    assert found["check_status", "check=goroot,gate=dnf5,status=pass"] == 0
+    assert found["blocked_since_timestamp_seconds", "gate=dnf5"] == NOW
+    assert found["updates_held_back_seconds", ""] == 2 * DAY
+    assert found["gomaxprocs_actual", "gate=dnf5"] == 8
+    assert found["gomaxprocs_expected", "gate=dnf5"] == 2
+    assert found["gate_wired", "gate=dnf4"] == 0
+    assert found["misaligned_processes", ""] == 3
+    assert {name for name, _ in found} == set(metrics.HELP)
+
+
+def test_metrics_of_nothing_and_of_strange_names() -> None:
+    assert samples(metrics.render(record.empty(), NOW))["updates_held_back_seconds", ""] == 0
+    state = state_of(('a"b\\c', "pass", NOW))
+    assert samples(metrics.render(state, NOW))["verdict_blocked", 'gate=a"b\\c'] == 0
+
+
+# --- all of it
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a busy machine finish: how long it takes is not what is tested."""
+    monkeypatch.setattr(publish, "WAIT", 60.0)
+    monkeypatch.setattr(publish, "STATE_SECONDS", 30.0)
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("patient")
+def test_a_block_reaches_every_place_and_its_end_too(root: Path, receiver: Receiver, capfd: Any) -> None:
+    (root / "prom").mkdir()
+    publish.publish(examined(metrics_directory="/prom"), "dnf5", root=str(root))
+    entry = receiver.entry()
+    assert entry["MESSAGE_ID"] == [journal.MESSAGE_IDS["blocked"]]
+    assert entry["PRIORITY"] == ["4"]
+    assert entry["GO_HEALTH_VERDICT"] == ["block"]
+    assert entry["GO_HEALTH_CHECK"] == ["goroot"]
+    assert entry["GO_HEALTH_GATE"] == ["dnf5"]
+    assert entry["GO_HEALTH_SUBJECT"] == ["running /"]
+    assert entry["GO_VERSION"] == ["go1.27.3"]
+    assert re.fullmatch(r"\d+\.\d{3}", entry["ELAPSED"][0])
+    assert (root / "etc/motd.d/go-health-hook").read_text().startswith("Updates are held back since")
+    assert samples((root / "prom/go_health_hook.prom").read_text())["verdict_blocked", "gate=dnf5"] == 1
+    publish.publish(examined("pass", metrics_directory="/prom"), "dnf5", root=str(root))
+    assert receiver.entry()["MESSAGE_ID"] == [journal.MESSAGE_IDS["allowed"]]
+    assert receiver.entry()["MESSAGE_ID"] == [journal.MESSAGE_IDS["released"]]
+    assert os.listdir(root / "etc/motd.d") == []
+    assert samples((root / "prom/go_health_hook.prom").read_text())["verdict_blocked", "gate=dnf5"] == 0
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("patient")
+def test_an_override_is_on_the_record(root: Path, receiver: Receiver) -> None:
+    publish.publish(examined(), "dnf5", event=record.OVERRIDE, root=str(root))
+    assert receiver.entry()["MESSAGE_ID"] == [journal.MESSAGE_IDS["override"]]
+    publish.note("override-set", "Updates pass for 2 h: testing", {"GO_HEALTH_REASON": "testing"}, root=str(root))
+    entry = receiver.entry()
+    assert (entry["MESSAGE_ID"], entry["GO_HEALTH_REASON"]) == ([journal.MESSAGE_IDS["override-set"]], ["testing"])
+    assert record.read(str(root / "var/lib/go-health-hook"))["gates"]["dnf5"]["event"] == "override"
+    assert not (root / "etc/motd.d/go-health-hook").exists()
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("patient")
+def test_a_discarded_update_is_held_back_no_more(root: Path, receiver: Receiver) -> None:
+    examination = examined(kind="staged")
+    publish.publish(examination, "staged", root=str(root))
+    receiver.entry()
+    publish.release("staged", examination.announce, root=str(root))
+    assert receiver.entry()["MESSAGE_ID"] == [journal.MESSAGE_IDS["released"]]
+    assert not (root / "etc/motd.d/go-health-hook").exists()
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("patient")
+def test_what_cannot_be_written_is_said_in_one_line_and_the_rest_is(root: Path, capfd: Any) -> None:
+    (root / "var/lib").mkdir(parents=True)
+    (root / "var/lib/go-health-hook").write_text("a file where the directory belongs")
+    publish.publish(examined(metrics_directory="/gone"), "dnf5", root=str(root))
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "journal: " in err
+    assert "metrics: " in err
+    assert "/var/lib/go-health-hook" in err
+    assert (root / "etc/motd.d/go-health-hook").exists()
+
+
+@pytest.mark.root
+def test_a_disk_that_never_answers_is_left_behind(root: Path, receiver: Receiver, capfd: Any) -> None:
+    (root / "var/lib/go-health-hook").mkdir(parents=True)
+    os.mkfifo(root / "var/lib/go-health-hook/state.json")
+    publish.publish(examined(), "dnf5", root=str(root))
+    assert "record: still being written" in capfd.readouterr().err
+    assert receiver.entry()["GO_HEALTH_GATE"] == ["dnf5"]
+    # It goes on when the disk does, and ends: whoever gets its lock comes after it.
+    with (root / "var/lib/go-health-hook/.lock").open() as lock:
+        os.close(os.open(root / "var/lib/go-health-hook/state.json", os.O_WRONLY))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert record.read(str(root / "var/lib/go-health-hook"))["blocks"]["dnf5"]["count"] == 1
+
+
+def test_every_kind_of_event_has_a_number_of_its_own() -> None:
+    ids = list(journal.MESSAGE_IDS.values())
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[0-9a-f]{32}", i) for i in ids)

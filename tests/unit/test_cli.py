@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line: one line for an error of the caller's, exit status 2, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from go_health_hook import VERSION
+from go_health_hook.cli import main
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--buget", "3"], "unrecognized arguments: --buget"),
+        (["--budget", "soon"], "is not a number of seconds"),
+        (["--budget", "0"], "is not a number of seconds"),
+        (["--budget", "nan"], "is not a number of seconds"),
+        (["frobnicate"], "unknown command 'frobnicate'; it is one of: "),
+        (["\x1b[31m"], "unknown command '\\\\x1b[31m'"),
+        (["--root", "/nonexistent/root"], "/nonexistent/root is not a directory"),
+        (["--config", "/nonexistent/conf"], "/nonexistent/conf: cannot be read"),
+        (["gate", "nosuch"], "invalid choice"),
+    ],
+)
+def test_bad_arguments(capsys: pytest.CaptureFixture[str], argv: list[str], words: str) -> None:
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and err.startswith("go-health-hook: ")
+    assert words in err
+
+
+def test_version_and_help_end_well(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--version", "--help"):
+        with pytest.raises(SystemExit) as ended:
+            main([option])
+        assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert VERSION in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_no_go_is_allowed_unless_it_is_required(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "--root", str(tmp_path)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["toolchain"] is None
+    assert {r["status"] for r in report["results"]} == {"skip"}
+
+
+@pytest.mark.parametrize("severity", ["required", "advisory", "off"])
+def test_go_that_is_required_and_missing_blocks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], severity: str
+) -> None:
+    conf = tmp_path / "required.conf"
+    names = ("goroot", "version", "stdlib", "cgroup", "gomaxprocs", "packages")
+    checks = "".join(f"{name} = {severity}\n" for name in names)
+    conf.write_text(f"[toolchain]\nrequired = yes\n[checks]\n{checks}")
+    assert main(["--json", "--root", str(tmp_path), "--config", str(conf)]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == "block"
+    assert report["reason"] == "goroot: no Go toolchain is installed"
+    assert report["results"][0]["remedy"]
+
+
+def test_a_root_s_name_does_not_drive_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "\x1b[31mred\nUpdates allowed"
+    root.mkdir()
+    assert main(["--root", str(root)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\nUpdates allowed\n" not in out
+    assert "\\x1b[31mred" in out
+
+
+def test_the_json_is_the_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--dry-run", "--json", "--root", str(tmp_path), "--goroot", "/nowhere"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["schema"] == 1
+    assert report["exit_status"] == 1 and report["verdict"] == "block"
+    assert report["subject"] == {"kind": "root", "root": str(tmp_path)}
+    keys = {"verdict", "exit_status", "reason", "budget_s", "elapsed_s", "subject", "toolchain", "cpu", "results"}
+    assert keys <= set(report)
+    fields = {"check", "status", "severity", "summary", "remedy", "evidence", "elapsed_s"}
+    assert all(set(result) == fields for result in report["results"])

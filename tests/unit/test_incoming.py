@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Laying out packages: nothing is written outside the private directory, whatever the names in them say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from go_health_hook.packages import incoming
+from go_health_hook.packages.installed import Owner, Ownership
+
+HOME = "/usr/lib/golang"
+
+
+def writer(tmp_path: Path) -> incoming._Writer:
+    return incoming._Writer(str(tmp_path / "root"), HOME, [])
+
+
+def everything(top: Path) -> list[str]:
+    return sorted(str(p.relative_to(top)) for p in top.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "name", ["/../up", "/bin/../../up", "/./bin/go", "//bin/go", "/bin/", "/bin/a\0b", "/" + "x" * 300]
+)
+def test_names_that_climb_are_left_out(tmp_path: Path, name: str) -> None:
+    w = writer(tmp_path)
+    assert w.open(HOME + name, 0o755, 1) == -1
+    assert w.notes
+    assert everything(tmp_path) == ["root"] or everything(tmp_path) == ["root", "root/bin"]
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    w = writer(tmp_path)
+    w.link(f"{HOME}/src", f"{HOME}/pkg")
+    assert w.open(f"{HOME}/src/evil", 0o644, 1) == -1
+    w.link(f"{HOME}/bin/go", f"{HOME}/bin/other")
+    assert w.open(f"{HOME}/bin/go", 0o755, 1) == -1
+    assert not list((tmp_path / "outside").iterdir())
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../../etc", "/usr/lib", "/usr/lib/golang-other/x", "../../x"])
+def test_links_that_lead_out_are_left_out(tmp_path: Path, target: str) -> None:
+    w = writer(tmp_path)
+    w.link(f"{HOME}/bin/go", target)
+    assert "leads out" in w.notes[0]
+    assert not [p for p in (tmp_path / "root").rglob("*") if p.is_symlink()]
+
+
+def test_links_inside_lead_where_they_will(tmp_path: Path) -> None:
+    w = writer(tmp_path)
+    fd = w.open(f"{HOME}/bin/go", 0o4755, 2)
+    os.write(fd, b"go")
+    os.close(fd)
+    w.link(f"{HOME}/bin/linux_amd64/go", f"{HOME}/bin/go")
+    assert (tmp_path / "root/bin/linux_amd64/go").read_text() == "go"
+    assert (tmp_path / "root/bin/go").stat().st_mode & 0o7777 == 0o755, "no set-user-id bit"
+
+
+@given(st.lists(st.sampled_from(["..", ".", "", "bin", "src", "a\0", "x" * 256, "é"]), max_size=6))
+def test_whatever_the_name_it_stays_inside(parts: list[str]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        w = writer(Path(folder))
+        name = "/".join([HOME, *parts])
+        fd = w.open(name, 0o644, 1)
+        if fd >= 0:
+            os.close(fd)
+        assert {p.name for p in Path(folder).iterdir()} == {"root"}
+
+
+def test_more_than_can_be_is_refused(tmp_path: Path) -> None:
+    w = writer(tmp_path)
+    with pytest.raises(incoming.CannotLook, match="MiB"):
+        w.open(f"{HOME}/bin/go", 0o755, incoming.MAX_BYTES + 1)
+    w.count = incoming.MAX_FILES
+    with pytest.raises(incoming.CannotLook, match="files"):
+        w.directory(f"{HOME}/src")
+
+
+@pytest.mark.parametrize(
+    ("files", "home"),
+    [
+        (["/usr/lib/golang/bin/go"], "/usr/lib/golang"),
+        (["/usr/bin/go", "/opt/acme/go1.27/bin/go"], "/opt/acme/go1.27"),
+        (["/usr/bin/go", "/usr/local/bin/go", "/bin/go", "/usr/bin/gofmt"], ""),
+    ],
+)
+def test_a_go_command_is_known_by_its_place(files: list[str], home: str) -> None:
+    assert incoming.brings_go(files) == home
+
+
+def owner(name: str, evr: str, source: str = "golang") -> Owner:
+    return Owner(name, f"{name}-{evr}.x86_64", evr, evr.split("-", maxsplit=1)[0], f"{source}-{evr}.src.rpm")
+
+
+def test_one_release_is_asked_of_one_source_only() -> None:
+    given_ = Ownership()
+    given_.packages = [
+        owner("golang-bin", "1.27.3-1"),
+        owner("golang-src", "1.27.3-1"),
+        owner("vim-go", "1-1", "vim-go"),
+    ]
+    given_.go = given_.packages[0]
+    assert given_.mixed() == ""
+    given_.packages.append(owner("golang-race", "1.27.2-1"))
+    assert given_.mixed() == (
+        "not of one release: golang-bin-1.27.3-1.x86_64, golang-race-1.27.2-1.x86_64, golang-src-1.27.3-1.x86_64"
+    )
+
+
+def test_the_plan_survives_the_way_from_its_worker() -> None:
+    plan = incoming.Incoming(HOME)
+    plan.directory, plan.stays, plan.before = "/var/cache/x", ["src"], "1.25.5"
+    plan.ownership.packages = [owner("golang", "1-1"), owner("golang-bin", "1-1")]
+    plan.ownership.go = plan.ownership.packages[1]
+    again = incoming.Incoming.from_message(plan.to_message())
+    assert again.to_message() == plan.to_message()
+    subject, goroot = again.subject(in_a_view=False)
+    assert (goroot, subject.binds) == ("/var/cache/x/root", [])

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one runner: what it reports, what it bounds, what it leaves behind (nothing)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from tests.leftovers import left_behind
+
+from go_health_hook import process
+from go_health_hook.deadline import Deadline
+from go_health_hook.process import MAX_DATA, MAX_FILE, MAX_OUTPUT, Sandbox, Worker, run, run_series
+
+LONG = 60.0
+
+
+@pytest.fixture(params=["bubblewrap", "none"])
+def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    if request.param == "none":
+        monkeypatch.setattr(process.host(), "bwrap", "")
+    elif not process.host().bwrap:
+        pytest.skip("bubblewrap is not installed")
+    return Sandbox()
+
+
+def test_a_status_is_reported(sandbox: Sandbox) -> None:
+    result = run(["/bin/sh", "-c", "echo out; echo err >&2; exit 7"], Deadline(LONG), sandbox=sandbox)
+    assert (result.status, result.out, result.stderr) == (7, "out", b"err\n")
+    assert result.why() == "exited with status 7: err"
+
+
+def test_a_signal_is_reported(sandbox: Sandbox) -> None:
+    result = run(["/bin/sh", "-c", "kill -SEGV $$"], Deadline(LONG), sandbox=sandbox)
+    assert result.status is None
+    assert result.signal == signal.SIGSEGV
+    assert "SIGSEGV" in result.why()
+
+
+def test_time_ends_it_and_its_children(sandbox: Sandbox) -> None:
+    name = f"10{os.getpid()}"
+    script = f"trap '' TERM; setsid sleep {name} & sleep {name}"
+    result = run(["/bin/sh", "-c", script], Deadline(0.3), sandbox=sandbox)
+    assert result.timed_out and not result.ok
+    assert not left_behind(f"sleep {name}")
+
+
+def test_a_child_left_behind_is_ended(sandbox: Sandbox) -> None:
+    name = f"20{os.getpid()}"
+    result = run(["/bin/sh", "-c", f"setsid sleep {name} & echo done"], Deadline(LONG), sandbox=sandbox)
+    assert result.ok and result.out == "done"
+    assert not left_behind(f"sleep {name}")
+
+
+def test_output_is_bounded(sandbox: Sandbox) -> None:
+    result = run(["/bin/sh", "-c", "while :; do echo 0123456789abcdef; done"], Deadline(LONG), sandbox=sandbox)
+    assert result.overflow and not result.ok
+    assert len(result.stdout) == MAX_OUTPUT
+
+
+def test_memory_files_and_dumps_are_bounded(sandbox: Sandbox) -> None:
+    wanted = {"data size": MAX_DATA, "file size": MAX_FILE, "core file size": 0}
+    result = run(["/bin/cat", "/proc/self/limits"], Deadline(LONG), sandbox=sandbox)
+    soft = {name: line for name in wanted for line in result.out.splitlines() if line.startswith(f"Max {name}")}
+    assert {name: int(line.split()[-3]) for name, line in soft.items()} == wanted
+
+
+def test_its_environment_and_descriptors_are_ours(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("SECRET", "x")
+    stray = os.open("/dev/null", os.O_RDONLY)
+    os.set_inheritable(stray, True)
+    result = run(["/bin/sh", "-c", "env; ls /proc/self/fd | wc -l; pwd"], Deadline(LONG), sandbox=sandbox)
+    os.close(stray)
+    assert "SECRET" not in result.out and "LD_PRELOAD" not in result.out
+    assert result.out.splitlines()[-1] == "/"
+    assert int(result.out.splitlines()[-2]) <= 5  # three, the listing's own, and bubblewrap's status in its own process
+
+
+def test_a_program_that_is_missing_is_an_answer(sandbox: Sandbox) -> None:
+    result = run(["/nonexistent/program"], Deadline(LONG), sandbox=sandbox)
+    assert not result.ok and result.why()
+
+
+def test_input_is_held_until_the_word_comes(sandbox: Sandbox) -> None:
+    script = "echo word >&2; cat; echo after"
+    result = run(["/bin/sh", "-c", script], Deadline(LONG), sandbox=sandbox, until=lambda said: b"word" in said)
+    assert result.ok and result.out == "after"
+
+
+def test_a_series_keeps_its_answers_apart(sandbox: Sandbox) -> None:
+    commands = [
+        ["/bin/echo", "it's one"],
+        ["-GONE", "/bin/sh", "-c", "echo ${GONE-unset} ${KEPT-unset}"],
+        ["/bin/sh", "-c", "echo bad >&2; exit 3"],
+        ["/bin/sh", "-c", "kill -KILL $$"],
+        ["/bin/echo", "last"],
+    ]
+    results = run_series(commands, Deadline(LONG), env={"GONE": "x", "KEPT": "y"}, sandbox=sandbox)
+    assert [r.out for r in results] == ["it's one", "unset y", "", "", "last"]
+    assert [r.status for r in results] == [0, 0, 3, None, 0]
+    assert results[2].stderr == b"bad\n"
+    assert results[3].signal == signal.SIGKILL
+
+
+def test_a_series_says_what_a_hanging_member_kept_from_running(sandbox: Sandbox) -> None:
+    results = run_series(
+        [["/bin/echo", "one"], ["/bin/sleep", "600"], ["/bin/true"]], Deadline(1), env={}, sandbox=sandbox
+    )
+    assert results[0].ok
+    assert results[1].timed_out and results[2].timed_out
+
+
+def test_nothing_starts_when_no_time_is_left(sandbox: Sandbox) -> None:
+    result = run(["/bin/echo", "x"], Deadline(1, time.monotonic() - 2), sandbox=sandbox)
+    assert result.timed_out and not result.stdout
+
+
+def test_of_etc_it_sees_what_a_linked_program_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not process.host().bwrap:
+        pytest.skip("bubblewrap is not installed")
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls/openssl.cnf").write_text("wanted")
+    (tmp_path / "tls/private.key").write_text("secret")
+    monkeypatch.setattr(process, "ETC", (*process.ETC, str(tmp_path / "tls/openssl.cnf"), str(tmp_path / "none")))
+    script = f"cat {tmp_path}/tls/*; ls /etc"
+    result = run(["/bin/sh", "-c", script], Deadline(LONG), sandbox=Sandbox())
+    assert result.ok, result.stderr
+    assert result.out.startswith("wanted") and "secret" not in result.out and "passwd" not in result.out
+
+
+OLD = """#!/bin/bash
+# Stands in for bubblewrap 0.4.1 (EL9): what that does not know it refuses in the same words.
+for word; do
+    [ "$word" = -- ] && break
+    [ "$word" != --perms ] || { echo "bwrap: Unknown option $word" >&2; exit 1; }
+done
+exec %s "$@"
+"""
+
+
+def test_an_old_bubblewrap_serves_all_that_run_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = process.host()
+    if not host.bwrap:
+        pytest.skip("bubblewrap is not installed")
+    old = tmp_path / "bwrap"
+    old.write_text(OLD % host.bwrap)
+    old.chmod(0o755)
+    monkeypatch.setattr(host, "bwrap", str(old))
+    monkeypatch.setattr(host, "perms", True)
+    running = [process.start(["/bin/echo", word], Deadline(LONG), sandbox=Sandbox()) for word in ("one", "two")]
+    assert [r.wait().out for r in running] == ["one", "two"]
+    assert host.bwrap == str(old) and not host.perms
+    shown = run(["/bin/sh", "-c", "touch /tmp/x && echo $$"], Deadline(LONG), sandbox=Sandbox())
+    assert shown.ok and int(shown.out) < 10  # its own process namespace, and a /tmp that nobody may use
+
+
+def test_another_root_needs_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process.host(), "bwrap", "")
+    with pytest.raises(process.Unsandboxed, match="another root"):
+        run(["/bin/true"], Deadline(LONG), sandbox=Sandbox("/usr"))
+
+
+@pytest.mark.root
+def test_the_kernel_sees_nobody(sandbox: Sandbox) -> None:
+    script = "grep -E 'Uid|Gid|Groups|CapEff|NoNewPrivs' /proc/self/status; cat /etc/shadow"
+    result = run(["/bin/sh", "-c", script], Deadline(LONG), sandbox=sandbox)
+    words = result.out.split()
+    assert words == ["Uid:", *["65534"] * 4, "Gid:", *["65534"] * 4, "Groups:", "CapEff:", "0" * 16, "NoNewPrivs:", "1"]
+
+
+def test_a_worker_sends_what_it_finds() -> None:
+    worker = Worker(lambda send: (send(("a", 1)), send({"b": [2.5, None]})))
+    assert list(worker.messages(Deadline(LONG))) == [("a", 1), {"b": [2.5, None]}]
+    assert worker.finished
+    worker.close()
+
+
+def test_a_worker_that_hangs_is_left_in_time_and_ended() -> None:
+    def hang(send: object) -> None:
+        time.sleep(600)
+
+    worker = Worker(hang)
+    assert list(worker.messages(Deadline(0.1))) == []
+    assert not worker.finished
+    worker.close()
+    with contextlib.suppress(ChildProcessError):  # waited for already, unless the machine is slow
+        assert os.WTERMSIG(os.waitpid(worker.pid, 0)[1]) == signal.SIGKILL
+
+
+def test_a_worker_reports_its_own_bug() -> None:
+    def bug(send: object) -> None:
+        raise RuntimeError("mine")
+
+    worker = Worker(bug)
+    (message,) = worker.messages(Deadline(LONG))
+    worker.close()
+    assert message[0] == "bug" and "RuntimeError: mine" in message[1]

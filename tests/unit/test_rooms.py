@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The house rules a program can check: imports run one way, one runner starts programs, heavy imports stay inside."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / "hook" / "go_health_hook"
+
+# From the top floor down; a module may use its own floor's package and what stands below it.
+FLOORS = [
+    ["cli", "__main__"],
+    ["commands"],
+    ["gates"],
+    ["examine"],
+    ["checks"],
+    ["announce"],
+    ["packages", "deployments", "wiring"],
+    ["go"],
+    ["linux"],
+    ["process"],
+    ["verdict", "subject", "config", "override", "deadline", "errors", "text"],
+]
+HEAVY = {
+    "dbus_next",
+    "rich",
+    "psutil",
+    "prometheus_client",
+    "elftools",
+    "typing",
+    "dataclasses",
+    "rpm",
+    "ctypes",
+    "systemd",
+}
+
+
+def modules() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def floor(name: str) -> int:
+    return next((i for i, names in enumerate(FLOORS) if name in names), -1)
+
+
+def imported_rooms(tree: ast.AST) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("go_health_hook"):
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {a.name for a in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("go_health_hook.")}
+    return found
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    homeless = [str(p) for p in modules() if room(p) != "__init__" and floor(room(p)) < 0]
+    assert not homeless
+
+
+def test_imports_run_one_way() -> None:
+    wrong = []
+    for path in modules():
+        here = room(path)
+        for other in imported_rooms(ast.parse(path.read_text())):
+            if other != here and floor(other) >= 0 and floor(other) < floor(here):
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {other}, which stands above it")
+    assert not wrong
+
+
+def test_one_runner_starts_programs() -> None:
+    wrong = []
+    for path in modules():
+        if path.name == "process.py" and path.parent == PACKAGE:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [a.name for a in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+                names = [f"os.{node.attr}"]
+            starts = ("subprocess", "os.system", "os.popen", "os.fork", "os.posix_spawn", "pty", "multiprocessing")
+            wrong += [f"{path.name}: {n}" for n in names if n in starts or n.startswith("os.spawn")]
+    assert not wrong
+
+
+def test_heavy_imports_stay_inside_functions() -> None:
+    wrong = []
+    for path in modules():
+        for node in ast.parse(path.read_text()).body:
+            names = []
+            if isinstance(node, ast.Import):
+                names = [a.name for a in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            wrong += [f"{path.name}: {n}" for n in names if n.split(".")[0] in HEAVY]
+    assert not wrong
+
+
+def test_every_file_says_its_licence_and_its_topic() -> None:
+    for path in modules():
+        text = path.read_text()
+        if text:
+            assert text.startswith("# SPDX-License-Identifier: GPL-2.0-or-later\n"), path
+            assert ast.get_docstring(ast.parse(text)), path

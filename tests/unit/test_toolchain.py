@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which toolchain of a root is judged, where there is one, where several, and where only traces of one are left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from go_health_hook.checks import Context, _remedies
+from go_health_hook.config import load
+from go_health_hook.deadline import Deadline
+from go_health_hook.examine import severities
+from go_health_hook.go.toolchain import find
+from go_health_hook.subject import Subject
+
+
+def plant(root: Path, goroot: str) -> None:
+    for name in ("bin/go", "pkg/tool/linux_amd64/compile", "src/runtime/proc.go", "VERSION"):
+        path = root / goroot / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+
+
+def link(root: Path, name: str, target: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).symlink_to(target)
+
+
+def found(root: Path) -> str:
+    toolchain = find(Subject("root", str(root)))
+    return toolchain.goroot if toolchain else ""
+
+
+@pytest.mark.parametrize("links", ["/etc/alternatives/go", "../lib/golang/bin/go"])
+def test_go_is_followed_through_links_inside_its_root(tmp_path: Path, links: str) -> None:
+    plant(tmp_path, "usr/lib/golang")
+    link(tmp_path, "usr/bin/go", links)
+    link(tmp_path, "etc/alternatives/go", "/usr/lib/golang/bin/go")
+    assert found(tmp_path) == "/usr/lib/golang"
+
+
+def test_a_split_tree_as_debian_has_it_is_found(tmp_path: Path) -> None:
+    plant(tmp_path, "usr/lib/go-1.24")
+    link(tmp_path, "usr/lib/go", "go-1.24")
+    link(tmp_path, "usr/bin/go", "../lib/go/bin/go")
+    assert found(tmp_path) == "/usr/lib/go-1.24"
+
+
+def test_a_wrapper_called_go_and_gccs_go_are_no_toolchain(tmp_path: Path) -> None:
+    (tmp_path / "usr/local/bin").mkdir(parents=True)
+    (tmp_path / "usr/local/bin/go").write_text("#!/bin/sh\nexec /opt/go/bin/go\n")
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/go.gcc").write_text("")
+    link(tmp_path, "usr/bin/go", "/etc/alternatives/go")
+    link(tmp_path, "etc/alternatives/go", "/usr/bin/go.gcc")
+    assert found(tmp_path) == ""
+    plant(tmp_path, "usr/local/go")
+    assert found(tmp_path) == "/usr/local/go"
+
+
+@pytest.mark.parametrize("left", ["usr/lib/golang/pkg/linux_amd64/fmt.a", "usr/local/go/src/runtime/proc.go"])
+def test_what_an_uninstalled_go_left_behind_is_no_toolchain(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).parent.mkdir(parents=True)
+    (tmp_path / left).write_text("")
+    assert found(tmp_path) == ""
+
+
+def test_a_toolchain_that_lost_its_go_is_one(tmp_path: Path) -> None:
+    plant(tmp_path, "usr/local/go")
+    (tmp_path / "usr/local/go/bin/go").unlink()
+    assert found(tmp_path) == "/usr/local/go"
+
+
+def test_a_go_that_leads_to_what_is_left_is_judged(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib/golang/src").mkdir(parents=True)
+    link(tmp_path, "usr/bin/go", "/usr/lib/golang/bin/go")
+    assert found(tmp_path) == "/usr/lib/golang"
+    toolchain = find(Subject("root", str(tmp_path)))
+    assert toolchain and "/usr/bin/go leads to /usr/lib/golang/bin" in toolchain.via
+
+
+@pytest.mark.parametrize(
+    ("goroot", "ostree", "words"),
+    [
+        ("usr/lib/golang", False, "dnf distro-sync"),
+        ("usr/lib/golang", True, "rpm-ostree upgrade"),
+        ("usr/local/go", False, "unpack the archive of one release anew at /usr/local/go"),
+        ("usr/local/go", True, "unpack the archive of one release anew at /usr/local/go"),
+    ],
+)
+def test_the_remedy_is_in_the_words_of_what_installed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goroot: str, ostree: bool, words: str
+) -> None:
+    plant(tmp_path, goroot)
+    (tmp_path / "ostree-booted").touch()
+    monkeypatch.setattr(
+        _remedies, "OSTREE_BOOTED", str(tmp_path / "ostree-booted") if ostree else str(tmp_path / "none")
+    )
+    subject = Subject("running", str(tmp_path))
+    toolchain = find(subject)
+    assert toolchain
+    context = Context(subject, toolchain, load(severities()), Deadline(1))
+    assert words in _remedies.reinstall(context)
+
+
+@pytest.mark.parametrize(
+    ("machine", "number", "problem"),
+    [("x86_64", 62, ""), ("x86_64", 183, "is for arm64"), ("aarch64", 40, ""), ("aarch64", 62, "is for x86-64")],
+)
+def test_an_executable_is_for_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, number: int, problem: str
+) -> None:
+    plant(tmp_path, "usr/local/go")
+    go = tmp_path / "usr/local/go/bin/go"
+    go.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(11) + number.to_bytes(2, "little") + bytes(44))
+    go.chmod(0o755)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
+    toolchain = find(Subject("root", str(tmp_path)))
+    assert toolchain
+    assert problem in toolchain.broken(toolchain.go)
+    assert bool(problem) == bool(toolchain.broken(toolchain.go))
+
+
+@pytest.mark.root
+def test_root_takes_no_goroot_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(tmp_path, "go")
+    monkeypatch.setenv("GOROOT", str(tmp_path / "go"))
+    toolchain = find(Subject())
+    assert toolchain is None or not toolchain.goroot.startswith(str(tmp_path))

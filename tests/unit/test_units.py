@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which unit a cgroup is, and which of its files set a limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from go_health_hook.linux.units import CPUS, QUOTA, setter, unit_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("/", ("", None)),
+        ("/user.slice/user-1000.slice", ("user-1000.slice", None)),
+        ("/user.slice/user-1000.slice/session-3.scope", ("session-3.scope", None)),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/a.scope", ("a.scope", 1000)),
+        ("/user.slice/user-1000.slice/user@1000.service", ("user@1000.service", None)),
+        ("/system.slice/x.service/payload", ("", None)),
+        ("/system.slice/_cpu.service", ("cpu.service", None)),
+        ("/user@evil.service/a.scope", ("a.scope", None)),
+        ("/kubepods/pod1", ("", None)),
+    ],
+)
+def test_units_by_their_cgroups(path: str, unit: tuple[str, int | None]) -> None:
+    assert unit_of(path) == unit
+
+
+def test_the_last_file_that_sets_it_counts(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.slice", "10.conf", "20.conf", "30.conf")]
+    files[0].write_text("[Slice]\nCPUQuota=100%\n")
+    files[1].write_text("[Slice]\n#CPUQuota=300%\n CPUQuota = 200%\n")
+    files[2].write_text("[Slice]\nCPUWeight=50\nAllowedCPUs=0-3\n")
+    names = [str(f) for f in files[:3]]
+    assert setter(names, QUOTA) == names[1]
+    assert setter(names, CPUS) == names[2]
+    files[3].write_text("[Slice]\nCPUQuota=\n")
+    assert setter([*names, str(files[3])], QUOTA) == ""
+    assert setter(["/nonexistent", str(tmp_path)], QUOTA) == ""

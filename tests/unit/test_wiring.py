@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What status says of a root: each way in which a gate can be unwired is noticed, with a remedy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from go_health_hook import cli
+from go_health_hook.announce import record
+from go_health_hook.config import Config
+from go_health_hook.deadline import Deadline
+from go_health_hook.examine import severities
+from go_health_hook.linux import services
+from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Gate, Wiring
+
+GATE = "usr/libexec/go-health-hook/gate"
+ACTIONS = "etc/dnf/libdnf5-plugins/actions.d/go-health-hook.actions"
+ACTIONS_CONF = "etc/dnf/libdnf5-plugins/actions.conf"
+SITE = "usr/lib/python3.9/site-packages"
+UNITS = "usr/lib/systemd/system"
+DNF5 = {
+    "usr/bin/dnf5": "",
+    GATE: "",
+    "usr/lib64/libdnf5/plugins/actions.so": "",
+    ACTIONS: "# gate\npre_transaction:::enabled=host-only mode=json raise_error=0:/usr/libexec/go-health-hook/gate\n",
+    ACTIONS_CONF: "[main]\nname = actions\nenabled = host-only\n",
+}
+DNF4 = {f"{SITE}/dnf/__init__.py": "", f"{SITE}/dnf-plugins/go_health_hook.py": "", GATE: ""}
+OSTREE = {
+    "run/ostree-booted": "",
+    f"{UNITS}/rpm-ostreed-automatic.service": "",
+    f"{UNITS}/rpm-ostreed-automatic.service.d/50-go-health-hook.conf": "",
+    f"{UNITS}/ostree-finalize-staged.service.d/50-go-health-hook.conf": "",
+    f"{UNITS}/greenboot-healthcheck.service": "",
+    "usr/lib/greenboot/check/required.d/50_go_health_hook.sh": "",
+}
+
+
+def laid(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    return root
+
+
+def wiring(root: Path, settings: str = "") -> Wiring:
+    config = Config(severities())
+    if settings:
+        (root / "hook.conf").write_text(settings)
+        config.read(str(root / "hook.conf"), severities())
+    return Wiring(config, Deadline(10), str(root))
+
+
+def gate(name: str, root: Path, settings: str = "") -> Gate:
+    return next(g for g in wiring(root, settings).gates if g.name == name)
+
+
+def test_an_empty_root_has_no_updater(tmp_path: Path) -> None:
+    assert {g.state for g in wiring(tmp_path).gates} == {NOT_HERE}
+
+
+@pytest.mark.parametrize(
+    ("files", "names"), [(DNF5, {"dnf5"}), (DNF4, {"dnf4"}), (OSTREE, {"rpm-ostree", "staged", "boot"})]
+)
+def test_what_is_in_place_is_wired(tmp_path: Path, files: dict[str, str], names: set[str]) -> None:
+    found = {g.name: g.state for g in wiring(laid(tmp_path, files)).gates}
+    assert found == {name: WIRED if name in names else NOT_HERE for name in found}
+
+
+@pytest.mark.parametrize(("files", "name"), [(DNF5, "dnf5"), (DNF4, "dnf4")])
+def test_dnf_gates_need_every_file(tmp_path: Path, files: dict[str, str], name: str) -> None:
+    needed = [f for f in files if f not in ("usr/bin/dnf5", f"{SITE}/dnf/__init__.py")]
+    for missing in needed:
+        root = laid(tmp_path / missing.replace("/", "_"), files)
+        (root / missing).unlink()
+        found = gate(name, root)
+        assert found.state == NOT_WIRED, missing
+        assert found.remedy, missing
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "change", "says"),
+    [
+        ("dnf5", DNF5, {"etc/dnf/dnf.conf": "[main]\ngpgcheck=1\nplugins=0\n"}, "/etc/dnf/dnf.conf:3: plugins = 0"),
+        ("dnf5", DNF5, {"etc/dnf/libdnf5.conf.d/a.conf": "[main]\nplugins = no\n"}, "a.conf:2: plugins = no"),
+        ("dnf5", DNF5, {ACTIONS_CONF: "[main]\nenabled = 0\n"}, "actions.conf:2: enabled = 0"),
+        ("dnf5", DNF5, {ACTIONS_CONF: "[main]\nenabled = installroot-only\n"}, "installroot-only"),
+        ("dnf5", DNF5, {ACTIONS: "#pre_transaction:::x\n"}, "not in place"),
+        ("dnf4", DNF4, {"etc/dnf/dnf.conf": "[main]\nplugins=False\n"}, "/etc/dnf/dnf.conf:2: plugins = False"),
+        ("dnf4", DNF4, {"etc/dnf/plugins/go_health_hook.conf": "[main]\nenabled=0\n"}, "enabled = 0"),
+        ("dnf4", DNF4, {"etc/dnf/dnf.conf": "[main]\npluginpath=/opt/plugins\n"}, "pluginpath = /opt/plugins"),
+    ],
+)
+def test_settings_that_unwire_a_gate(
+    tmp_path: Path, name: str, files: dict[str, str], change: dict[str, str], says: str
+) -> None:
+    found = gate(name, laid(tmp_path, {**files, **change}))
+    assert (found.state, says in found.how) == (NOT_WIRED, True), found.how
+
+
+def test_a_later_file_wins(tmp_path: Path) -> None:
+    files = {"etc/dnf/libdnf5.conf.d/a.conf": "[main]\nplugins=0\n", "etc/dnf/dnf.conf": "[main]\nplugins=1\n"}
+    assert gate("dnf5", laid(tmp_path, {**DNF5, **files})).state == WIRED
+
+
+def test_a_gate_that_is_switched_off_is_not_wired(tmp_path: Path) -> None:
+    found = gate("dnf5", laid(tmp_path, DNF5), "[dnf]\ntransactions = off\n")
+    assert (found.state, found.how) == (NOT_WIRED, "switched off: [dnf] transactions = off")
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("rpm-ostree", f"{UNITS}/rpm-ostreed-automatic.service.d/50-go-health-hook.conf"),
+        ("staged", f"{UNITS}/ostree-finalize-staged.service.d/50-go-health-hook.conf"),
+        ("boot", "usr/lib/greenboot/check/required.d/50_go_health_hook.sh"),
+    ],
+)
+def test_ostree_gates_need_their_files(tmp_path: Path, name: str, missing: str) -> None:
+    (laid(tmp_path, OSTREE) / missing).unlink()
+    assert gate(name, tmp_path).state == NOT_WIRED
+
+
+def test_settings_that_nothing_reads_are_named(tmp_path: Path) -> None:
+    text = "[commands]\napply_updates = yes\nupgrade_command = go-health-hook && dnf upgrade\n"
+    found = wiring(laid(tmp_path, {"etc/dnf/automatic.conf": text})).unread
+    assert [(f["key"], f["place"]) for f in found] == [("upgrade_command", "/etc/dnf/automatic.conf:3")]
+
+
+def status(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str]:
+    code = cli.main(["--root", str(root), "status", *options])
+    return code, capsys.readouterr().out
+
+
+def held_back(root: Path, reason: str = "goroot: bin/go is cut short", gates: int = 1) -> None:
+    def change(state: dict[str, Any]) -> None:
+        for i in range(gates):
+            run = {
+                "gate": f"dnf{5 - i}", "event": "verdict", "time": 1_700_000_000.0 + i, "verdict": "block",
+                "exit_status": 1, "reason": reason, "remedy": "dnf reinstall 'golang*'", "checks": ["goroot"],
+                "subject": "incoming", "go_version": "go1.27.3", "results": [], "elapsed_s": 0.4,
+                "expected_gomaxprocs": 2, "actual_gomaxprocs": 2,
+            }  # fmt: skip
+            record.take(state, run)
+
+    record.update(change, f"{root}{record.DIRECTORY}")
+
+
+def test_status_exits_with_what_matters_most(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = laid(tmp_path, DNF5)
+    code, out = status(root, capsys)
+    assert (code, "all is well" in out) == (0, True)
+    (root / GATE).unlink()
+    code, out = status(root, capsys)
+    assert (code, "not wired in" in out) == (3, True)
+    held_back(root)
+    code, out = status(root, capsys)
+    assert code == 1
+    assert "updates held back for" in out
+    assert "dnf reinstall 'golang*'" in out
+
+
+def test_status_is_json_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held_back(laid(tmp_path, DNF5))
+    code, out = status(tmp_path, capsys, "--json")
+    report = json.loads(out)
+    assert report["exit_status"] == code == 1
+    assert report["held_back"]["since"] == 1_700_000_000
+    assert report["blocks"][0]["gate"] == report["verdicts"][0]["gate"] == "dnf5"
+    assert {g["gate"]: g["state"] for g in report["gates"]}["dnf5"] == WIRED
+
+
+def test_the_worst_status_fits_one_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = laid(tmp_path, {**DNF5, **DNF4, "etc/dnf/dnf.conf": "[main]\nplugins=0\n"})
+    laid(root, {"etc/dnf/automatic.conf": "[commands]\nupgrade_command = x\n"})
+    held_back(root, "goroot: " + "a long reason " * 40, gates=2)
+    _, out = status(root, capsys)
+    lines = out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_damaged_state_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    laid(tmp_path, {**DNF5, "var/lib/go-health-hook/state.json": "{"})
+    code, out = status(tmp_path, capsys)
+    assert (code, "is damaged" in out) == (0, True)
+
+
+@pytest.mark.root
+def test_refresh_writes_message_and_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    laid(tmp_path, {**DNF5, "prom/keep": "", "etc/go.conf": "[announce]\nmetrics-directory = /prom\n"})
+    held_back(tmp_path)
+    config = ["--config", str(tmp_path / "etc/go.conf"), "--root", str(tmp_path)]
+    assert cli.main([*config, "status", "--refresh"]) == 1
+    assert 'go_health_hook_gate_wired{gate="dnf5"} 1' in (tmp_path / "prom/go_health_hook.prom").read_text()
+    assert (tmp_path / "etc/motd.d/go-health-hook").read_text().startswith("URGENT: updates have been held back")
+    shutil.rmtree(tmp_path / "var")
+    assert cli.main([*config, "status", "--refresh"]) == 0
+    assert not (tmp_path / "etc/motd.d/go-health-hook").exists()
+    shutil.rmtree(tmp_path / "prom")
+    capsys.readouterr()
+    assert cli.main([*config, "status", "--refresh"]) == 4
+    assert "prom/go_health_hook.prom: No such file" in capsys.readouterr().err
+
+
+def test_the_words_of_systemctl_are_understood() -> None:
+    blocks = services.parse("Id=a.timer\nLastTriggerUSec=@1795366853\n\nId=b.service\nDropInPaths=/x/50.conf /y\n")
+    assert blocks == [
+        {"Id": "a.timer", "LastTriggerUSec": "1795366853"},
+        {"Id": "b.service", "DropInPaths": "/x/50.conf /y"},
+    ]
