@@ -180,17 +180,29 @@ def host() -> _Host:
     return _host
 
 
-def _limits() -> None:
-    """Lower this process's own soft limits, which every child inherits: no wrapper, no code between fork and exec."""
+@contextlib.contextmanager
+def _limits() -> Iterator[None]:
+    """Lower this process's own soft limits for as long as it starts a child, which inherits them.
+
+    No wrapper, no code between fork and exec; and what this process starts afterwards has its own limits again.
+    """
     wanted = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, MAX_DATA), (resource.RLIMIT_FSIZE, MAX_FILE)]
     if host().as_root:
         # For a person the limit would count every thread of the desktop; root's programs run as nobody.
         wanted.append((resource.RLIMIT_NPROC, MAX_PROCESSES))
-    for what, value in wanted:
-        soft, hard = resource.getrlimit(what)
-        if soft == resource.RLIM_INFINITY or soft > value:
+    lowered = []
+    try:
+        for what, value in wanted:
+            soft, hard = resource.getrlimit(what)
+            if soft == resource.RLIM_INFINITY or soft > value:
+                with contextlib.suppress(ValueError, OSError):
+                    resource.setrlimit(what, (value, hard))
+                    lowered.append((what, (soft, hard)))
+        yield
+    finally:
+        for what, limits in lowered:
             with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(what, (value, hard))
+                resource.setrlimit(what, limits)
 
 
 def _view(sandbox: Sandbox, argv: Sequence[str], status_fd: int) -> list[str]:
@@ -286,8 +298,9 @@ class Running:
         command = list(self.argv)
         options: dict[str, Any] = {}
         env = dict(self.env)
+        limits: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if self.sandbox is not None:
-            _limits()
+            limits = _limits()
             self.result.sandbox = h.describe()
             if h.bwrap:
                 self._perms = h.perms
@@ -312,7 +325,7 @@ class Running:
             self._close_status()
             return
         try:
-            with _lock:
+            with _lock, limits:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE if self.stdin or self.until else subprocess.DEVNULL,

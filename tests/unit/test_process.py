@@ -69,6 +69,12 @@ def test_memory_files_and_dumps_are_bounded(sandbox: Sandbox) -> None:
     assert {name: int(line.split()[-3]) for name, line in soft.items()} == wanted
 
 
+def test_the_callers_own_limits_stay(sandbox: Sandbox) -> None:
+    before = Path("/proc/self/limits").read_text()
+    assert run(["/bin/true"], Deadline(LONG), sandbox=sandbox).ok
+    assert Path("/proc/self/limits").read_text() == before
+
+
 def test_its_environment_and_descriptors_are_ours(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_PRELOAD", "")
     monkeypatch.setenv("SECRET", "x")
