@@ -265,7 +265,10 @@ def _drop() -> list[str]:
 
 
 class Running:
-    """A started program. The thread that started it must also wait for it: its death takes the program with it."""
+    """A started program. The thread that started it must also wait for it: its death takes the program with it.
+
+    Its standard input is empty; with `until` it is held open instead, until that is true of what the program has said.
+    """
 
     def __init__(
         self,
@@ -274,7 +277,6 @@ class Running:
         *,
         env: dict[str, str] | None = None,
         sandbox: Sandbox | None = None,
-        stdin: bytes = b"",
         until: Callable[[bytes], bool] | None = None,
         max_output: int = MAX_OUTPUT,
     ) -> None:
@@ -282,7 +284,6 @@ class Running:
         self.deadline = deadline
         self.env = {**CLEAN_ENVIRONMENT, **(env or {})}
         self.sandbox = sandbox
-        self.stdin = stdin
         self.until = until
         self.max_output = max_output
         self.result = Result(argv)
@@ -294,6 +295,7 @@ class Running:
         self._scratch = ""
         self._perms = False
         self._status_read = self._status_write = -1
+        self._stdin = -1
         h = host()
         command = list(self.argv)
         options: dict[str, Any] = {}
@@ -324,11 +326,17 @@ class Running:
             self.result.timed_out = True
             self._close_status()
             return
+        stdin = subprocess.DEVNULL
+        if self.until:
+            stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
+            if self.sandbox is not None and h.as_root:
+                # Some programs open it by name, as /dev/stdin: it must then be theirs.
+                os.fchown(stdin, NOBODY, NOBODY)
         try:
             with _lock, limits:
                 self._process = subprocess.Popen(
                     command,
-                    stdin=subprocess.PIPE if self.stdin or self.until else subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     env=env,
@@ -343,6 +351,9 @@ class Running:
                 self._finish()
                 raise _no_ids(str(error)) from None
             self.result.error = f"could not be started: {clean(getattr(error, 'strerror', '') or str(error))}"
+        finally:
+            if stdin >= 0:
+                os.close(stdin)
         if self._status_write >= 0:
             os.close(self._status_write)
             self._status_write = -1
@@ -374,8 +385,6 @@ class Running:
         for fd in streams:
             os.set_blocking(fd, False)
             poll.register(fd, select.POLLIN)
-        if process.stdin:
-            self._feed(process)
         # The end of the program counts, not the end of its pipes: a child that it left behind may hold those open.
         exited = -1
         if hasattr(os, "pidfd_open"):
@@ -397,25 +406,17 @@ class Running:
                     if fd == exited:
                         done = True
                 done = self._drain([fd for fd in pending if done or fd in dict(events)], streams, pending, poll) or done
-                if self.until and process.stdin and self.until(bytes(streams[err]) + bytes(streams[out])):
-                    process.stdin.close()
-                    process.stdin = None
-                    self.until = None
+                if self._stdin >= 0 and self.until and self.until(bytes(streams[err]) + bytes(streams[out])):
+                    self._close_stdin()
         finally:
             if exited >= 0:
                 os.close(exited)
             self.result.stdout, self.result.stderr = bytes(streams[out]), bytes(streams[err])
 
-    def _feed(self, process: subprocess.Popen[bytes]) -> None:
-        """Write stdin where it fits in the pipe; with `until`, hold it open afterwards."""
-        assert process.stdin
-        if self.stdin:
-            with contextlib.suppress(OSError):
-                os.write(process.stdin.fileno(), self.stdin[: select.PIPE_BUF * 8])
-        if self.until is None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            process.stdin = None
+    def _close_stdin(self) -> None:
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
 
     def _drain(self, ready: list[int], streams: dict[int, bytearray], pending: set[int], poll: select.poll) -> bool:
         """Read what has come; True when the program has written more than it may."""
@@ -457,7 +458,7 @@ class Running:
             _live.pop(process.pid, None)
         if self._scratch:
             _kill_strays()
-        for pipe in (process.stdin, process.stdout, process.stderr):
+        for pipe in (process.stdout, process.stderr):
             if pipe:
                 with contextlib.suppress(OSError):
                     pipe.close()
@@ -508,6 +509,7 @@ class Running:
         return self.wait()
 
     def _finish(self) -> None:
+        self._close_stdin()
         self.result.elapsed_s = time.monotonic() - self.started
         if self._scratch:
             _remove_scratch(self._scratch)

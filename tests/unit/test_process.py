@@ -56,6 +56,12 @@ def test_a_child_left_behind_is_ended(sandbox: Sandbox) -> None:
     assert not left_behind(f"sleep {name}")
 
 
+def test_an_input_that_is_held_open_can_be_opened_by_its_name(sandbox: Sandbox) -> None:
+    script = "exec 3</dev/stdin && echo open >&2; cat <&3; echo closed"
+    result = run(["/bin/sh", "-c", script], Deadline(LONG), sandbox=sandbox, until=lambda said: b"open\n" in said)
+    assert (result.status, result.out, result.stderr) == (0, "closed", b"open\n")
+
+
 def test_output_is_bounded(sandbox: Sandbox) -> None:
     result = run(["/bin/sh", "-c", "while :; do echo 0123456789abcdef; done"], Deadline(LONG), sandbox=sandbox)
     assert result.overflow and not result.ok

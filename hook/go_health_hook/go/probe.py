@@ -44,7 +44,6 @@ def begin(toolchain: Toolchain, deadline: Deadline) -> process.Running:
         argv,
         deadline,
         env={"GODEBUG": "schedtrace=1"},
-        stdin=b"",
         until=lambda said: _said(said) is not None,
     )
 
