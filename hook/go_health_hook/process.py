@@ -504,6 +504,7 @@ class Running:
                 raise Unsandboxed(f"cannot show a program another root here: {said}", hint="see bwrap(1)")
             else:
                 h.bwrap = ""
+        self._close_stdin()
         self.result = Result(self.argv)
         self._start()
         return self.wait()

@@ -45,17 +45,16 @@ def test_a_check_that_waits_for_ever_has_run_out_of_time(hook: Hook, workshop: P
 def test_a_killed_hook_takes_its_programs_with_it(hook: Hook, workshop: Path, badgo: Path, number: int) -> None:
     goroot = copy("1.27.3", workshop)
     replace(goroot / "bin/go", badgo.read_bytes())
-    (goroot / "mode").write_text("hangs")
+    (goroot / "mode").write_text("hangs and says so")
+    os.mkfifo(goroot / "told")
+    (goroot / "told").chmod(0o666)
+    told = os.open(goroot / "told", os.O_RDONLY | os.O_NONBLOCK)
     running = subprocess.Popen([hook.program, "--goroot", goroot, "--budget", "60"], stdout=subprocess.DEVNULL)
-    while not children(running.pid):
-        assert running.poll() is None
+    assert select.select([told], [], [], DEAD)[0]
+    os.close(told)
     running.send_signal(number)
     assert running.wait(DEAD) == -number
     assert left_behind(str(workshop)) == []
-
-
-def children(pid: int) -> str:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
 
 
 def test_the_caller_is_not_held_by_a_pipe(hook: Hook, workshop: Path, badgo: Path) -> None:

@@ -28,6 +28,13 @@ func main() {
 	switch strings.TrimSpace(string(mode)) {
 	case "hangs":
 		forever()
+	case "hangs and says so":
+		told, err := os.OpenFile(filepath.Join(filepath.Dir(filepath.Dir(self)), "told"), os.O_WRONLY, 0)
+		if err != nil {
+			os.Exit(1)
+		}
+		told.WriteString("hanging\n")
+		forever()
 	case "ignores SIGTERM":
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 		forever()
