@@ -99,12 +99,11 @@ SCHEMA: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
 class Config:
     """The settings in force: `config.get("budget", "dnf")` gives the value in its own type."""
 
-    __slots__ = ("_values", "files")
+    __slots__ = ("_values",)
 
     def __init__(self, checks: Mapping[str, str]) -> None:
         schema = self._schema(checks)
         self._values = {s: {k: parse(default) for k, (parse, default) in keys.items()} for s, keys in schema.items()}
-        self.files: list[str] = []
 
     @staticmethod
     def _schema(checks: Mapping[str, str]) -> dict[str, dict[str, tuple[Callable[[str], Any], str]]]:
@@ -151,7 +150,6 @@ class Config:
                 except ValueError as error:
                     wanted = str(error) if "could not convert" not in str(error) else "a number of seconds"
                     raise BadInput(f"{place}: {key} = {clean(raw)} cannot be used", hint=f"it takes {wanted}") from None
-        self.files.append(path)
 
 
 def _syntax_error(path: str, error: configparser.Error) -> BadInput:

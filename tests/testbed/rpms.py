@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.testbed import cache, repository, roots, rpmbuild
+from tests.testbed import cache, roots, rpmbuild
 from tests.testbed.machine import Machine
 
 if TYPE_CHECKING:
@@ -30,11 +30,6 @@ LEFT_OUT = re.compile(r"tests/(?!unit/|testbed/)[^/]+/")
 def own_rpms(suite: str = "forky", newer: bool = False, tree: Path = cache.TREE) -> dict[str, Path]:
     """The packages of go-health-hook by name, built in and for that root; `newer` ones differ by their release."""
     return rpmbuild.found(own_build(suite, newer, tree))
-
-
-def own_repository(suite: str = "forky", newer: bool = False) -> Path:
-    """The folder of a repository with just our own packages."""
-    return repository.repository(own_rpms(suite, newer).values())
 
 
 def own_build(suite: str = "forky", newer: bool = False, tree: Path = cache.TREE) -> Path:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 # linux/fuse.h
 FUSE_INIT = 26
-FUSE_LOOKUP = 1
 
 
 @contextlib.contextmanager

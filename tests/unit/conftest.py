@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What holds for every unit test: hypothesis judges answers, not speed, and leaves nothing behind in the tree."""
+"""What holds for every unit test: hypothesis judges answers, not speed, and keeps no database of examples."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class GoHealthHook(dnf.Plugin):
                 ["/usr/bin/timeout", "-k", "2", str(SECONDS), GATE, "dnf4", moment, str(os.getpid())],
                 stdin=self._request(),
                 stdout=subprocess.PIPE,
-                universal_newlines=True,
+                text=True,
                 errors="backslashreplace",
                 cwd="/",
                 start_new_session=False,

@@ -26,7 +26,6 @@ FILES = ("rpmdb.sqlite", "Packages.db", "Packages")
 KEY_PATHS = ("", "/bin/go", "/VERSION", "/go.env", "/pkg/tool", "/src/runtime", "/src/crypto/tls/tls.go", "/src/go.mod")
 # Files below these have an owner that none of the above need have.
 KEY_DIRECTORIES = ("/src/runtime/race", "/pkg", "/pkg/include", "/misc", "/doc", "/test")
-MAX_NAMED = 5
 
 
 class Owner:
