@@ -153,7 +153,7 @@ def in_force(path: str = FILE) -> Override | None:
         return None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}", hint=f"remove it: rm {path}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BadInput(f"{path}: not heeded: it is damaged", hint=f"remove it: rm {path}") from None
     elapsed = _clock() - clock if boot and boot == _boot() else time.time() - since
     left = seconds - elapsed

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -37,25 +39,107 @@ def test_any_text_is_a_span_or_bad_input(text: str) -> None:
         pass
 
 
-@given(st.floats(min_value=1, max_value=override.MAX_SECONDS))
-def test_a_span_is_said_in_words(seconds: float) -> None:
-    assert override.duration(seconds).split()[-1] in ("d", "h", "min")
+@given(st.integers(min_value=1, max_value=int(override.MAX_SECONDS) // 60))
+def test_a_span_is_said_in_words(minutes: int) -> None:
+    said = override.duration(minutes * 60.0)
+    assert override.parse_duration(said.replace("min", "m")) == minutes * 60
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's record is looked into")
+ROOTS = pytest.mark.skipif(os.geteuid() != 0, reason="only root's record is looked into")
+
+
+def record(**fields: object) -> str:
+    """One as `override.write` leaves it, set a minute ago for an hour, with those fields in place of its own."""
+    sound = {
+        "schema": 1,
+        "reason": "the mirror is broken",
+        "by": "root",
+        "set": time.time() - 60,
+        "seconds": 3600.0,
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "clock": time.clock_gettime(time.CLOCK_BOOTTIME) - 60,
+    }
+    return json.dumps({**sound, **fields})
+
+
+def look(text: str, mode: int = 0o644, owner: int = 0) -> override.Override | None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "override.json"
+        path.write_text(text)
+        path.chmod(mode)
+        os.chown(path, owner, owner)
+        return override.in_force(str(path))
+
+
+@ROOTS
+def test_a_record_is_in_force_for_the_rest_of_its_time() -> None:
+    let = look(record())
+    assert let is not None
+    assert 3000 < let.left <= 3540
+    assert (let.by, let.reason) == ("root", "the mirror is broken")
+
+
+@ROOTS
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"clock": time.clock_gettime(time.CLOCK_BOOTTIME) - 3601},
+        {"clock": time.clock_gettime(time.CLOCK_BOOTTIME) + 1000},
+        {"boot": "another", "set": time.time() - 3601},
+        {"boot": "another", "set": time.time() + 1000},
+        {"seconds": override.MAX_SECONDS + 1},
+        {"seconds": float("nan")},
+    ],
+    ids=["over", "not begun", "over, after a reboot", "clock set back, after a reboot", "too long", "no number"],
+)
+def test_one_that_is_over_is_none(fields: dict[str, object]) -> None:
+    assert look(record(**fields)) is None
+
+
+@ROOTS
+def test_after_a_reboot_the_wall_clock_counts() -> None:
+    let = look(record(boot="another", clock=0.0))
+    assert let is not None and 3000 < let.left <= 3540
+
+
+@ROOTS
+@pytest.mark.parametrize(("mode", "owner"), [(0o664, 0), (0o646, 0), (0o644, 65534)])
+def test_one_that_others_can_write_is_not_heeded(mode: int, owner: int) -> None:
+    with pytest.raises(BadInput, match="not root's alone"):
+        look(record(), mode, owner)
+
+
+@ROOTS
+@pytest.mark.parametrize("name", ["reason", "by", "set", "seconds", "boot", "clock"])
+def test_one_that_lacks_a_field_is_damaged(name: str) -> None:
+    whole = json.loads(record())
+    del whole[name]
+    with pytest.raises(BadInput, match="damaged"):
+        look(json.dumps(whole))
+
+
+@ROOTS
+@given(
+    st.sampled_from(["set", "seconds", "clock"]),
+    st.none() | st.text(max_size=5) | st.lists(st.integers(), max_size=2) | st.just(10**400) | st.floats(),
+)
+def test_a_field_of_anything_is_never_a_fault_of_ours(name: str, value: object) -> None:
+    try:
+        let = look(record(**{name: value}))
+    except BadInput:
+        return
+    assert let is None or 0 < let.left <= override.MAX_SECONDS
+
+
+@ROOTS
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)
     )
 )
 def test_a_record_of_anything_is_never_in_force(value: object) -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "override.json"
-        path.write_text(json.dumps(value))
-        with pytest.raises(BadInput):
-            override.in_force(str(path))
+    with pytest.raises(BadInput):
+        look(json.dumps(value))
 
 
 def test_no_record_is_no_override(tmp_path: Path) -> None:
