@@ -166,6 +166,8 @@ def test_a_broken_toolchain_is_blocked(
     assert found["status"] == "fail"
     assert found["remedy"]
     assert check in report["reason"]
+    if breakage is no_dependency:
+        assert f" {goroot}/src/crypto/tls/" in found["summary"]
 
 
 def dangling(workshop: Path) -> Path:

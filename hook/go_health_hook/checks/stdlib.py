@@ -27,14 +27,14 @@ def check(context: Context) -> Finding:
         given = answers(context)
     finally:
         listed = listing.wait() if listing else None
-    if cache and listed is not None and _unlisted(listed, modules) and not listed.timed_out:
+    if cache and listed is not None and _unlisted(context, listed) and not listed.timed_out:
         # A full disk or a damaged cache is not the toolchain's fault: ask again with a cache of this run's own.
         listed = _list(context, modules, "").wait()
     evidence: dict[str, object] = {"modules": " ".join(modules)}
     if listed is not None:
         packages = listed.stdout.split()
         evidence["packages"] = len(packages)
-        wrong = _unlisted(listed, modules)
+        wrong = _unlisted(context, listed)
         if listed.timed_out:
             return Finding(
                 TIMEOUT, f"go list -deps {wrong}", f"run it by hand: go list -deps {' '.join(modules)}", evidence
@@ -65,13 +65,20 @@ def _list(context: Context, modules: list[str], cache: str) -> Running:
     return toolchain.start([toolchain.go, "list", "-deps", *modules], context.deadline, env=env, sandbox=sandbox)
 
 
-def _unlisted(answer: Result, modules: list[str]) -> str:
+def _unlisted(context: Context, answer: Result) -> str:
     if not answer.ok:
-        return (first_line(answer.stderr) if answer.status == 1 else "") or answer.why()
+        return (_said(context, answer) if answer.status == 1 else "") or answer.why()
     if answer.stderr.strip():
-        return first_line(answer.stderr)
+        return _said(context, answer)
+    modules = context.config.get("toolchain", "modules")
     missing = [m for m in modules if m.encode() not in answer.stdout.split()]
     return f"go list does not name {', '.join(missing)}" if missing else ""
+
+
+def _said(context: Context, answer: Result) -> str:
+    """The first line of its errors; go cuts what its directory, the root, and a path have in common, the slash."""
+    line = first_line(answer.stderr)
+    return f"/{line}" if line.startswith(f"{context.toolchain.goroot[1:]}/") else line
 
 
 def _deep(context: Context, evidence: dict[str, object]) -> Finding:
