@@ -96,7 +96,6 @@ BAD = {
     "other-compile": "mixed GOROOT: compile version go1.25.5",
     "no-crypto-tls": "src/crypto/tls",
     "without-src": "not of one release: golang-1.27.3",
-    "hangs": "no ELF header",
 }
 
 
@@ -105,6 +104,15 @@ def test_every_kind_of_bad_go_is_stopped(label: str) -> None:
     with machine("forky") as m:
         repository.offer(m, go("forky", label))
         assert_vetoed(dnf(m, "upgrade"), "that this transaction would leave is broken", BAD[label])
+        assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
+        assert_nothing_left(m)
+
+
+def test_an_incoming_go_that_hangs_is_stopped_in_time() -> None:
+    with machine("forky") as m:
+        m.write("/etc/go-health-hook.conf.d/budget.conf", "[budget]\ndnf = 3\n")
+        repository.offer(m, go("forky", "hangs"))
+        assert_vetoed(dnf(m, "upgrade"), "Go could not be judged within 3 s")
         assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
         assert_nothing_left(m)
 

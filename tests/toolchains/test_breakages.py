@@ -226,6 +226,38 @@ def test_a_sticky_directory_of_roots_is_safe(hook: Hook, workshop: Path) -> None
     assert status == 0, report
 
 
+SCRIPTS = {
+    "exec sleep 1000": 3,
+    "trap '' TERM INT HUP; while :; do sleep 1000; done": 3,
+    "echo go version go1.27.3 linux/amd64": 1,
+    "exit 7": 1,
+    "kill -KILL $$": 1,
+    'exec yes "go version"': 1,
+    "setsid sleep 1000 & echo go version go1.27.3 linux/amd64": 1,
+}
+
+
+@pytest.mark.parametrize(("script", "expected"), SCRIPTS.items(), ids=list(SCRIPTS))
+def test_a_script_in_gos_place_is_judged_by_what_it_does(
+    hook: Hook, workshop: Path, script: str, expected: int
+) -> None:
+    goroot = copy("1.27.3", workshop)
+    replace(goroot / "bin/go", f"#!/bin/sh\n# {workshop}\n{script}\n".encode())
+    status, report = hook.judge(goroot, "--budget", "2")
+    # A slow machine may run out of time before the misbehaviour shows.
+    assert status in (expected, 3), report
+    assert all(r["remedy"] for r in report["results"] if r["status"] in ("fail", "timeout"))
+    assert left_behind(str(workshop)) == []
+
+
+def test_a_script_that_runs_the_real_go_is_as_good(hook: Hook, workshop: Path) -> None:
+    goroot = copy("1.27.3", workshop)
+    (goroot / "bin/go").rename(goroot / "bin/go.real")
+    replace(goroot / "bin/go", b'#!/bin/sh\nexec "${0%/*}/go.real" "$@"\n')
+    status, report = hook.judge(goroot)
+    assert status == 0, report
+
+
 MISBEHAVIOUR = {
     "hangs": 3,
     "ignores SIGTERM": 3,

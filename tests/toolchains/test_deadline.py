@@ -49,7 +49,7 @@ def test_a_killed_hook_takes_its_programs_with_it(hook: Hook, workshop: Path, ba
     os.mkfifo(goroot / "told")
     (goroot / "told").chmod(0o666)
     told = os.open(goroot / "told", os.O_RDONLY | os.O_NONBLOCK)
-    running = subprocess.Popen([hook.program, "--goroot", goroot, "--budget", "60"], stdout=subprocess.DEVNULL)
+    running = subprocess.Popen([hook.program, "--goroot", goroot, "--budget", "3600"], stdout=subprocess.DEVNULL)
     assert select.select([told], [], [], DEAD)[0]
     os.close(told)
     running.send_signal(number)

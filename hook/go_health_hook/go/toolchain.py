@@ -237,12 +237,15 @@ def _path_problem(path: str, error: OSError) -> str:
 def _elf_problem(name: str, head: bytes, size: int) -> str:
     """What is wrong with an executable, by elf(5): format, machine, and whether its tables and segments are all there.
 
-    Program headers beyond `head` count as nought: Go's and GNU's linkers put them right behind the first header.
+    Program headers beyond `head` count as nought: Go's and GNU's linkers put them right behind the first header. A
+    script's fitness shows when it is run (execve(2)).
     """
     if size == 0:
         return f"{name} is empty"
+    if head[:2] == b"#!":
+        return ""
     if head[:4] != b"\x7fELF":
-        return f"{name} is not an executable program (no ELF header)"
+        return f"{name} is not a program (neither ELF nor a script)"
     if len(head) < 64:
         return f"{name} is cut short ({size} bytes)"
     wide = head[4] == 2
