@@ -34,6 +34,7 @@ REAP_SECONDS = 0.05
 MAX_DATA = 3 << 30
 MAX_FILE = 256 << 20
 MAX_PROCESSES = 4096
+MAX_TMP = 1 << 30
 
 # Of /etc a program sees what loading it takes. Programs of EL's Go call OpenSSL, which finds here what is allowed on a
 # machine in FIPS mode; without it they would give up there (golang-fips/openssl).
@@ -143,8 +144,10 @@ class _Host:
     def __init__(self) -> None:
         self.bwrap = _root_owned_program("bwrap")
         self.setpriv = _root_owned_program("setpriv")
-        self.perms = True  # bubblewrap >= 0.5 knows --perms; EL9 has 0.4.1
+        # Options that not every bubblewrap knows (EL9's 0.4.1 neither), the older first; taken out when it turns out.
+        self.knows = ["--perms", "--size"]
         self.as_root = os.geteuid() == 0
+        self.may_raise_limits = self.as_root and _may_raise_limits()
         if self.as_root and not self.setpriv:
             self.bwrap = ""  # inside a view nothing else could make the ids nobody's
 
@@ -167,6 +170,24 @@ def _root_owned_program(name: str) -> str:
     return ""
 
 
+def _may_raise_limits() -> bool:
+    """Whether a hard limit that this process lowers can be raised again.
+
+    Tried, since root of a user namespace has CAP_SYS_RESOURCE in vain (kernel/sys.c, do_prlimit). What is tried with
+    is far above what any program here may use.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        return False
+    high = 1 << 62
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (high if soft == resource.RLIM_INFINITY else soft, high))
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    except (ValueError, OSError):
+        return False
+    return True
+
+
 _host: _Host | None = None
 _lock = threading.Lock()
 _live: dict[int, subprocess.Popen[bytes]] = {}
@@ -182,9 +203,10 @@ def host() -> _Host:
 
 @contextlib.contextmanager
 def _limits() -> Iterator[None]:
-    """Lower this process's own soft limits for as long as it starts a child, which inherits them.
+    """Lower this process's own limits for as long as it starts a child, which inherits them.
 
-    No wrapper, no code between fork and exec; and what this process starts afterwards has its own limits again.
+    No wrapper, no code between fork and exec; and what this process starts afterwards has its own limits again. Hard
+    limits too, where they can be raised again, so that the child cannot raise its own.
     """
     wanted = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, MAX_DATA), (resource.RLIMIT_FSIZE, MAX_FILE)]
     if host().as_root:
@@ -196,7 +218,7 @@ def _limits() -> Iterator[None]:
             soft, hard = resource.getrlimit(what)
             if soft == resource.RLIM_INFINITY or soft > value:
                 with contextlib.suppress(ValueError, OSError):
-                    resource.setrlimit(what, (value, hard))
+                    resource.setrlimit(what, (value, value if host().may_raise_limits else hard))
                     lowered.append((what, (soft, hard)))
         yield
     finally:
@@ -234,7 +256,8 @@ def _view(sandbox: Sandbox, argv: Sequence[str], status_fd: int) -> list[str]:
     # The Go runtime looks for its quota here; the cgroup namespace stays the caller's for the same reason.
     if os.path.isdir("/sys/fs/cgroup") and os.path.isdir(f"{sandbox.root}/sys"):
         args += ["--ro-bind", "/sys/fs/cgroup", "/sys/fs/cgroup"]
-    args += ["--perms", "1777"] if h.perms else []
+    args += ["--perms", "1777"] if "--perms" in h.knows else []
+    args += ["--size", str(MAX_TMP)] if "--size" in h.knows else []
     args += ["--tmpfs", "/tmp"]
     made = {"/", "/usr", "/tmp"}
     for source, target in binds:
@@ -251,7 +274,7 @@ def _view(sandbox: Sandbox, argv: Sequence[str], status_fd: int) -> list[str]:
         args += ["--bind", sandbox.writable, "/tmp/writable"]
     args += ["--chdir", "/", "--"]
     if drop:
-        if not h.perms:
+        if "--perms" not in h.knows:
             args += ["/bin/sh", "-c", 'chmod 1777 /tmp; exec "$@"', "sh"]
         args += _drop()
     return [*args, *argv]
@@ -293,7 +316,7 @@ class Running:
     def _start(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch = ""
-        self._perms = False
+        self._asked: list[str] = []
         self._status_read = self._status_write = -1
         self._stdin = -1
         h = host()
@@ -305,7 +328,7 @@ class Running:
             limits = _limits()
             self.result.sandbox = h.describe()
             if h.bwrap:
-                self._perms = h.perms
+                self._asked = list(h.knows)
                 self._status_read, self._status_write = os.pipe2(os.O_CLOEXEC)
                 command = _view(self.sandbox, command, self._status_write)
                 options["pass_fds"] = (self._status_write,)
@@ -498,8 +521,9 @@ class Running:
         said = first_line(self.result.stderr)
         with _lock:
             # Others that run side by side may have met the same and changed it already.
-            if self._perms and "nknown option --perms" in said:
-                h.perms = False
+            unknown = next((i for i, option in enumerate(self._asked) if f"nknown option {option}" in said), -1)
+            if unknown >= 0:
+                h.knows = h.knows[:unknown]  # nor what is younger
             elif self.sandbox is not None and self.sandbox.needs_view:
                 raise Unsandboxed(f"cannot show a program another root here: {said}", hint="see bwrap(1)")
             else:

@@ -208,11 +208,14 @@ def test_a_goroot_that_is_none_is_blocked(hook: Hook, workshop: Path, make: Call
 
 
 @pytest.mark.parametrize("version", BROKEN_VERSIONS)
-def test_root_does_not_execute_what_others_can_write(hook: Hook, workshop: Path, version: str) -> None:
+@pytest.mark.parametrize("writable", ["", "bin", "pkg/tool", "src/runtime", "go.env"])
+def test_root_does_not_execute_what_others_can_write(hook: Hook, workshop: Path, version: str, writable: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root has somebody to distrust: run as root")
     goroot = copy(version, workshop)
-    (goroot / "pkg/tool").chmod(0o777)
+    if (goroot / writable).is_file():
+        replace(goroot / writable, (goroot / writable).read_bytes())
+    (goroot / writable).chmod(0o777)
     status, report = hook.judge(goroot)
     assert status == 1
     assert "not executed as root" in finding(report, "goroot")["summary"]

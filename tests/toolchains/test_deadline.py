@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.leftovers import DEAD, left_behind
 from tests.toolchains.deadfs import dead_mount
-from tests.toolchains.trees import Hook, copy, replace
+from tests.toolchains.trees import Hook, copy, real, replace
 
 
 @pytest.mark.root
@@ -31,14 +32,33 @@ def test_a_dead_disk_does_not_hold_the_hook(hook: Hook, workshop: Path, option: 
     assert {r["status"] for r in report["results"]} == {"timeout"}
 
 
-def test_a_check_that_waits_for_ever_has_run_out_of_time(hook: Hook, workshop: Path) -> None:
+WAITS = '''"""A check of the test's own, which never answers."""
+import threading
+
+SEVERITY, ORDER = "required", 99
+
+
+def check(context):
+    threading.Event().wait()
+'''
+
+
+def test_a_check_that_waits_for_ever_has_run_out_of_time(hook: Hook, tmp_path: Path) -> None:
     """Not stuck in the kernel, so that the worker can end by itself: no fault of the hook's, and no leave to update."""
+    shutil.copytree(hook.program.parents[2], tmp_path / "installed", symlinks=True)
+    (tmp_path / "installed/usr/lib/go-health-hook/go_health_hook/checks/waits.py").write_text(WAITS)
+    status, report = Hook(tmp_path / "installed").judge(real("1.27.3"), "--budget", "5")
+    assert status == 3, report
+    assert report["reason"].endswith(": waits")
+
+
+def test_a_pipe_in_a_files_place_is_no_file(hook: Hook, workshop: Path) -> None:
     goroot = copy("1.27.3", workshop)
     (goroot / "VERSION").unlink()
     os.mkfifo(goroot / "VERSION")
-    status, report = hook.judge(goroot, "--budget", "2")
-    assert status == 3, report
-    assert "version" in report["reason"]
+    status, report = hook.judge(goroot)
+    assert status == 1, report
+    assert "VERSION" in report["reason"] and "not a regular file" in report["reason"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

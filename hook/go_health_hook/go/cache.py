@@ -13,8 +13,9 @@ SYSTEM = "/var/cache/go-health-hook"
 def build_cache() -> str:
     """A directory that toolchain programs may write, or an empty string where it cannot be had.
 
-    Root's is nobody's, below a directory that only root may enter: other services that run as nobody thus cannot plant
-    anything in it. A person's lies with the person's other caches.
+    Root's is nobody's, below a directory that only root may enter. Another service that runs as nobody gets there only
+    through the /proc entries of a toolchain that runs at that moment; what it spoils makes a listing or a build fail,
+    and that is then done again without the cache. A person's lies with the person's other caches.
     """
     try:
         if os.geteuid() != 0:

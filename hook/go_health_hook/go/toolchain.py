@@ -49,6 +49,8 @@ MACHINE_NAMES = {
 }
 
 
+# Below GOROOT, what decides beside the programs: settings, and the sources that are compiled.
+DECISIVE = ("go.env", "VERSION", "src", "src/runtime", "src/crypto", "src/crypto/tls", "pkg/include", "lib")
 # As much of an executable as holds its headers.
 ELF_HEAD = 4096
 
@@ -114,23 +116,23 @@ class Toolchain:
         return f"{base}/{names[0]}" if names else f"{base}/linux_unknown"
 
     def _untrusted(self) -> str:
-        for path in (self.go, self.gofmt, *(self.tool(t) for t in ("compile", "link", "asm"))):
+        tools = [self.tools, *(self.tool(t) for t in ("compile", "link", "asm"))]
+        for path in (self.go, self.gofmt, *tools, *(f"{self.goroot}/{name}" for name in DECISIVE), self.goroot):
             try:
                 why = self.subject.untrusted(path)
             except OSError:
-                continue  # what is missing is not executed
+                continue  # what is missing is neither executed nor read
             if why:
                 return why
-        try:
-            return self.subject.untrusted(self.goroot)
-        except OSError:
-            return ""
+        return ""
 
     def read(self, name: str, limit: int = 65536) -> str | None:
         """The text of a file below GOROOT, cut at `limit` bytes, or None where it is not there. Raises OSError."""
         try:
             path = self.subject.host_path(f"{self.goroot}/{name}")
-            with open(path, "rb") as file:
+            with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise OSError(errno.EINVAL, "not a regular file", path)
                 return file.read(limit).decode("utf-8", "replace")
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
