@@ -54,6 +54,18 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _path(text: str) -> str:
+    """A directory or file to look at, absolute. Empty is not meant: a script's variable was not set."""
+    import argparse
+
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("an empty path, or one with a NUL in it, names nothing")
+    try:
+        return os.path.abspath(text)
+    except OSError:
+        raise argparse.ArgumentTypeError(f"{clean(text)!r}: the working directory is gone; name it from /") from None
+
+
 def main_parser() -> argparse.ArgumentParser:
     """The parser of the options that stand before any command."""
     parser = _parser(
@@ -66,8 +78,10 @@ def main_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("--deep", action="store_true", help="also build and run a program that uses crypto/tls")
     parser.add_argument("--budget", type=_seconds, metavar="SECONDS", help="answer within this time")
-    parser.add_argument("--root", metavar="DIR", default="/", help="judge the toolchain of the root below DIR")
-    parser.add_argument("--goroot", metavar="DIR", default="", help="judge this GOROOT")
+    parser.add_argument(
+        "--root", metavar="DIR", type=_path, default="/", help="judge the toolchain of the root below DIR"
+    )
+    parser.add_argument("--goroot", metavar="DIR", type=_path, help="judge this GOROOT")
     parser.add_argument("--config", metavar="FILE", help="read FILE in place of /etc/go-health-hook.conf")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the evidence of every finding")
     parser.add_argument("--version", action="version", version=f"go-health-hook {VERSION}")
@@ -110,6 +124,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], str, list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status. Prints one line on stderr for an error of the caller's."""
+    _open_standard_streams()
     try:
         return _main(list(sys.argv[1:] if argv is None else argv))
     except HookError as error:
@@ -126,6 +141,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERNAL
 
 
+def _open_standard_streams() -> None:
+    """Open what the caller has closed of them: else a pipe of ours would get its number, and be taken for it."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def _main(argv: list[str]) -> int:
     if argv and argv[0] in _modules(COMMANDS):
         quick = getattr(_module(argv[0]), "quick", None)
@@ -138,6 +164,7 @@ def _main(argv: list[str]) -> int:
         return _answer(called)
     options, command, rest = _split(argv)
     args = main_parser().parse_args(options)
+    args.goroot = args.goroot or ""
     if command == "gate":
         return _gate(args, rest)
     if command:

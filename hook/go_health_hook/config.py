@@ -56,16 +56,28 @@ def _import_paths(text: str) -> list[str]:
     return words
 
 
+def _is_path(text: str) -> bool:
+    return text.startswith("/") and text.isprintable()
+
+
 def _goroot(text: str) -> str:
-    if text != "auto" and not text.startswith("/"):
+    if text != "auto" and not _is_path(text):
         raise ValueError("auto or an absolute path")
     return text
 
 
 def _directory(text: str) -> str:
-    if text and not text.startswith("/"):
+    if text and not _is_path(text):
         raise ValueError("an absolute path, or empty")
     return text
+
+
+def _placements(text: str) -> list[str]:
+    words = _words(text)
+    for word in words:
+        if not word.isprintable() or ".." in word.split("/") or ("/" in word and not word.startswith("/")):
+            raise ValueError("names of units, slices and users, or cgroup paths as /system.slice/x.service")
+    return words
 
 
 SEVERITY = _choice(REQUIRED, ADVISORY, OFF)
@@ -87,7 +99,7 @@ SCHEMA: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
     },
     "dnf": {"transactions": (_choice("updates", "all", "automatic", "off"), "updates")},
     "ostree": {"on-failure": (_choice("lock", "discard", "warn"), "lock")},
-    "gomaxprocs": {"placements": (_words, "")},
+    "gomaxprocs": {"placements": (_placements, "")},
     "announce": {
         "motd": (_yes_no, "yes"),
         "journal": (_yes_no, "yes"),

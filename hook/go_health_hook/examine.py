@@ -10,7 +10,9 @@ import time
 from go_health_hook import checks, process
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
+from go_health_hook.go import maxprocs
 from go_health_hook.go import toolchain as toolchains
+from go_health_hook.linux import cgroup
 from go_health_hook.text import clean
 from go_health_hook.verdict import ERROR, FAIL, OFF, SKIP, TIMEOUT, Examination, Finding, weigh
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from go_health_hook.subject import Subject
 
 # The worker answers for its own time-outs; one that has not done so this many seconds after the deadline is stuck.
-GRACE = 0.1
+GRACE = 0.06
 
 
 def severities() -> dict[str, str]:
@@ -87,13 +89,9 @@ def _unanswered(worker_ended: bool, bug: str) -> Finding:
 
 def _take(examination: Examination, facts: dict[str, Any]) -> None:
     examination.sandbox = facts.get("sandbox", "")
-    cpu = facts.get("cpu")
-    if cpu:
-        examination.cpu = {
-            **cpu,
-            "expected_gomaxprocs": facts.get("expected"),
-            "actual_gomaxprocs": facts.get("actual"),
-        }
+    if facts.get("cpu"):
+        known = (examination.cpu or {}).get("actual_gomaxprocs")  # messages of threads may overtake each other
+        examination.cpu = {**facts["cpu"], "actual_gomaxprocs": facts.get("actual", known)}
     if facts.get("goroot"):
         examination.toolchain = {
             "goroot": clean(facts["goroot"]),
@@ -122,6 +120,7 @@ def _work(
     toolchain = toolchains.find(subject, goroot or ("" if configured == "auto" else configured))
     if toolchain is None:
         nothing = "no Go toolchain is installed: nothing to protect"
+        send(("facts", {"cpu": _cpu(cgroup.read_chain())}))
         send(("nothing", nothing))
         for check in wanted:
             _send(send, check.name, Finding(SKIP, nothing), 0.0)
@@ -132,8 +131,24 @@ def _work(
     threads = [threading.Thread(target=_run, args=(check, context, send), daemon=True) for check in wanted]
     for thread in threads:
         thread.start()
+    context.facts["cpu"] = _cpu(checks.chain_of(context))
+    send(("facts", dict(context.facts)))
     for thread in threads:
         thread.join(deadline.remaining() + GRACE / 2)
+
+
+def _cpu(chain: cgroup.Chain) -> dict[str, Any]:
+    """What the reports say of the CPU limit on the hook's own process, whichever checks are carried out."""
+    tightest = chain.tightest
+    affinity = cgroup.affinity()
+    return {
+        "hierarchy": chain.hierarchy,
+        "path": clean(chain.path),
+        "quota_cpus": chain.quota_cpus,
+        "affinity_cpus": affinity,
+        "expected_gomaxprocs": maxprocs.expected(affinity, chain),
+        "limiting_level": clean(tightest.path) if tightest else None,
+    }
 
 
 def _run(check: checks.Check, context: checks.Context, send: Callable[[object], None]) -> None:

@@ -32,6 +32,7 @@ MAX_OUTPUT = 1 << 20
 REAP_SECONDS = 0.05
 # What one toolchain program may use: Go reserves address space that it never touches, so data is what is bounded.
 MAX_DATA = 3 << 30
+MIN_DATA = 1 << 29
 MAX_FILE = 256 << 20
 MAX_PROCESSES = 4096
 MAX_TMP = 1 << 30
@@ -46,6 +47,9 @@ ETC = (
     "/etc/pki/tls/openssl.d",
     "/etc/pki/tls/fips_local.cnf",
 )
+
+# What a toolchain's environment places in the view's own /tmp; without a view a directory of the run's takes its place.
+TEMPORARY = ("TMPDIR", "GOPATH", "GOCACHE")
 
 CLEAN_ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
 
@@ -146,7 +150,9 @@ class _Host:
         self.setpriv = _root_owned_program("setpriv")
         # Options that not every bubblewrap knows (EL9's 0.4.1 neither), the older first; taken out when it turns out.
         self.knows = ["--perms", "--size"]
+        self.viewed = False  # whether a program has run in a view of bubblewrap's
         self.as_root = os.geteuid() == 0
+        self.memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self.may_raise_limits = self.as_root and _may_raise_limits()
         if self.as_root and not self.setpriv:
             self.bwrap = ""  # inside a view nothing else could make the ids nobody's
@@ -189,6 +195,8 @@ def _may_raise_limits() -> bool:
 
 
 _host: _Host | None = None
+# Where this run's scratch directories are; its workers, which are forked, know the mark as well.
+_SCRATCH = f"/tmp/go-health-hook-{os.urandom(8).hex()}-"
 _lock = threading.Lock()
 _live: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -208,7 +216,8 @@ def _limits() -> Iterator[None]:
     No wrapper, no code between fork and exec; and what this process starts afterwards has its own limits again. Hard
     limits too, where they can be raised again, so that the child cannot raise its own.
     """
-    wanted = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, MAX_DATA), (resource.RLIMIT_FSIZE, MAX_FILE)]
+    data = min(MAX_DATA, max(MIN_DATA, host().memory // 2))
+    wanted = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, data), (resource.RLIMIT_FSIZE, MAX_FILE)]
     if host().as_root:
         # For a person the limit would count every thread of the desktop; root's programs run as nobody.
         wanted.append((resource.RLIMIT_NPROC, MAX_PROCESSES))
@@ -338,11 +347,12 @@ class Running:
                 _become_subreaper()
                 self._scratch = _scratch_directory()
                 env = {
-                    k: v.replace("/tmp/", self._scratch + "/", 1) if v.startswith("/tmp/") else v
+                    k: v.replace("/tmp/", self._scratch + "/", 1) if k in TEMPORARY and v.startswith("/tmp/") else v
                     for k, v in env.items()
                 }
-                if h.as_root and h.setpriv:
-                    command = [*_drop(), "--pdeathsig=KILL", *command]
+                if h.setpriv:
+                    drop = _drop() if h.as_root else [h.setpriv, "--no-new-privs"]
+                    command = [*drop, "--pdeathsig=KILL", *command]
                 elif h.as_root:
                     options.update(user=NOBODY, group=NOBODY, extra_groups=[])
         if self.deadline.expired:
@@ -511,9 +521,16 @@ class Running:
         """Whether bubblewrap ended before the program began: it reports an exit code only once its view stands."""
         used = self._status_read >= 0
         said = self._close_status()
-        return (
-            used and not (self.result.timed_out or self.result.overflow or self.result.ok) and b"exit-code" not in said
-        )
+        if not used or self.result.timed_out or self.result.overflow:
+            return False
+        if self.result.ok or b"exit-code" in said:
+            host().viewed = True
+            return False
+        if self.result.stderr.startswith(b"bwrap: execvp "):
+            # The view stands; it is the program that cannot be executed. Shells call that 127 (execve(2), sh(1)).
+            self.result.status = 127
+            return False
+        return True
 
     def _without_view(self) -> Result:
         """Run it again with what this machine's bubblewrap can do: an old one, or none."""
@@ -526,6 +543,9 @@ class Running:
                 h.knows = h.knows[:unknown]  # nor what is younger
             elif self.sandbox is not None and self.sandbox.needs_view:
                 raise Unsandboxed(f"cannot show a program another root here: {said}", hint="see bwrap(1)")
+            elif h.viewed:
+                # It works here: what fails now is not to run a toolchain with less around it than the last one.
+                raise Unsandboxed(f"cannot make a view for a program any more: {said}", hint="see bwrap(1)")
             else:
                 h.bwrap = ""
         self._close_stdin()
@@ -694,17 +714,27 @@ def _become_subreaper() -> None:
 
 def _scratch_directory() -> str:
     """A new directory for a program without a view of its own, open to it alone."""
-    path = f"/tmp/go-health-hook-{os.urandom(8).hex()}"
+    path = f"{_SCRATCH}{os.urandom(8).hex()}"
     os.mkdir(path, 0o700)
     if os.geteuid() == 0:
         os.chown(path, NOBODY, NOBODY)
     return path
 
 
-def _remove_scratch(path: str) -> None:
+def _remove_scratch(*paths: str) -> None:
     import shutil
 
-    shutil.rmtree(path, ignore_errors=True)
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep_scratch() -> None:
+    """Remove what a worker that was ended has left: its directories have this run's mark in their names."""
+    directory, mark = os.path.split(_SCRATCH)
+    try:
+        _remove_scratch(*(f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(mark)))
+    except OSError:
+        pass
 
 
 def _let_go_of(keep: set[int]) -> None:
@@ -815,6 +845,7 @@ class Worker:
             if self.outlive:
                 return
             kill_tree(self.pid)
+            _sweep_scratch()
         limit = time.monotonic() + REAP_SECONDS / 5
         while time.monotonic() < limit:
             try:
@@ -823,6 +854,22 @@ class Worker:
             except ChildProcessError:
                 return
             time.sleep(0.0005)
+
+
+def bounded(work: Callable[[], Any], deadline: Deadline, otherwise: Any) -> Any:
+    """What `work` returns (plain values), done in a worker so that nothing in it can hold the caller up.
+
+    `otherwise` where time runs out. Raises RuntimeError for a fault of its own.
+    """
+    worker = Worker(lambda send: send(("value", work())))
+    try:
+        for kind, value in worker.messages(deadline):
+            if kind == "bug":
+                raise RuntimeError(value)
+            return value
+    finally:
+        worker.close()
+    return otherwise
 
 
 class Attended:

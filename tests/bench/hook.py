@@ -31,8 +31,8 @@ def _figures(hook: str, folder: Path) -> None:
     go = str(goroot / "bin/go")
     dry = [hook, "--dry-run", "--goroot", str(goroot)]
     python = ["/usr/bin/python3", "-I", "-c", "pass"]
-    env = {"PATH": "/usr/bin:/bin", "GOROOT": str(goroot), "GOCACHE": str(CACHE / "go-build"), "HOME": "/nonexistent"}
-    env.update(GOTOOLCHAIN="local", GOENV="off", CGO_ENABLED="0", GOPATH="/nonexistent/gopath")
+    env = {"PATH": "/usr/bin:/bin", "GOROOT": str(goroot), "GOCACHE": str(CACHE / "go-build"), "HOME": str(folder)}
+    env.update(GOTOOLCHAIN="local", GOENV="off", CGO_ENABLED="0", GOPATH=str(folder / "gopath"))
     print(quiet())
     a, b, ratio = side_by_side([dry], [python, [go, "version"], [go, "list", "-deps", "crypto/tls"]], env=env)
     row("dry run", a, "s")

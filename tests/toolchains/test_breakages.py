@@ -60,6 +60,73 @@ def test_a_gofmt_that_cannot_run_is_worth_a_word(hook: Hook, workshop: Path) -> 
     assert "gofmt is empty" in finding(report, "goroot")["summary"]
 
 
+@pytest.mark.parametrize("script", ["exit 1", "exit 2", "kill -SEGV $$", "echo 'not go' >&2; exit 2"])
+def test_a_gofmt_that_fails_is_no_source_that_does_not_parse(hook: Hook, workshop: Path, script: str) -> None:
+    goroot = copy("1.27.3", workshop)
+    replace(goroot / "bin/gofmt", f"#!/bin/sh\n{script}\n".encode())
+    status, report = hook.judge(goroot)
+    assert status == 0, report
+    assert "gofmt does not work" in finding(report, "goroot")["summary"]
+    assert finding(report, "stdlib")["status"] == "warn"
+    assert "were not parsed" in finding(report, "stdlib")["summary"]
+    assert finding(report, "gomaxprocs")["status"] == "pass"
+
+
+@pytest.mark.parametrize("version", BROKEN_VERSIONS)
+@pytest.mark.parametrize("name", ["vet", "cgo", "cover"])
+def test_a_missing_tool_is_worth_a_word_and_nothing_is_built(
+    hook: Hook, workshop: Path, version: str, name: str
+) -> None:
+    goroot = copy(version, workshop)
+    tool(goroot, name).unlink()
+    status, report = hook.judge(goroot)
+    assert status == 0, report
+    assert finding(report, "goroot")["summary"] == f"tools missing: {name}"
+
+
+def test_without_a_version_file_go_env_still_tells_which_go_it_is(hook: Hook, workshop: Path) -> None:
+    goroot = copy("1.27.3", workshop)
+    (goroot / "VERSION").unlink()
+    replace(goroot / "go.env", b"GOTOOLCHAIN=go1.27.3\n", 0o644)
+    status, report = hook.judge(goroot)
+    assert status == 0, report
+    replace(goroot / "go.env", b"GOTOOLCHAIN=go1.27.2\n", 0o644)
+    assert "another toolchain" in finding(hook.judge(goroot)[1], "goroot")["summary"]
+    replace(goroot / "go.env", b"GOTOOLCHAIN=go1.27.3+local\n", 0o644)
+    assert "that go does not take" in finding(hook.judge(goroot)[1], "goroot")["summary"]
+
+
+@pytest.mark.parametrize("name", ["x" * 250 + "/" + "y" * 250, "right\u202eleft", "a\udcffb", "two  blanks", "quote's"])
+def test_the_name_of_a_goroot_does_not_matter(hook: Hook, workshop: Path, name: str) -> None:
+    place = workshop / name
+    place.mkdir(parents=True)
+    status, report = hook.judge(copy("1.27.3", place))
+    assert status == 0, report
+
+
+@pytest.mark.parametrize(
+    ("name", "finds_itself"), [("pkg/tool", True), ("src", True), ("bin/go", False), ("bin", False)]
+)
+def test_a_goroot_may_lead_elsewhere(hook: Hook, workshop: Path, name: str, finds_itself: bool) -> None:
+    """Where go itself lies elsewhere it does not find its GOROOT, whoever starts it: that is what is to be said."""
+    goroot = copy("1.27.3", workshop)
+    (workshop / "elsewhere").mkdir()
+    (goroot / name).rename(workshop / "elsewhere/moved")
+    (goroot / name).symlink_to(workshop / "elsewhere/moved")
+    status, report = hook.judge(goroot)
+    assert status == (0 if finds_itself else 1), report
+    assert finds_itself or "cannot find GOROOT" in finding(report, "goroot")["summary"]
+
+
+def test_memory_is_bounded_before_the_machine_is_in_need(hook: Hook, workshop: Path, badgo: Path) -> None:
+    goroot = copy("1.27.3", workshop)
+    replace(goroot / "bin/go", badgo.read_bytes())
+    (goroot / "mode").write_text("eats memory")
+    status, report = hook.judge(goroot, "--budget", "600")
+    assert status == 1, report
+    assert "out of memory" in finding(report, "version")["summary"]
+
+
 def tool(goroot: Path, name: str) -> Path:
     return next(goroot.glob(f"pkg/tool/linux_*/{name}"))
 
@@ -103,6 +170,14 @@ def other_link(goroot: Path, version: str) -> None:
     replace(tool(goroot, "link"), tool(real(other(version)), "link").read_bytes())
 
 
+def other_asm(goroot: Path, version: str) -> None:
+    replace(tool(goroot, "asm"), tool(real(other(version)), "asm").read_bytes())
+
+
+def other_gofmt(goroot: Path, version: str) -> None:
+    replace(goroot / "bin/gofmt", (real(other(version)) / "bin/gofmt").read_bytes())
+
+
 def no_asm(goroot: Path, version: str) -> None:
     tool(goroot, "asm").unlink()
 
@@ -142,6 +217,8 @@ BREAKAGES: list[tuple[Callable[[Path, str], None], str]] = [
     (other_version_file, "version"),
     (other_compile, "version"),
     (other_link, "version"),
+    (other_asm, "version"),
+    (other_gofmt, "version"),
     (no_link, "goroot"),
     (no_asm, "goroot"),
     (no_tls, "goroot"),

@@ -94,6 +94,37 @@ def test_without_a_view_the_ids_are_dropped_and_the_report_says_so(
 
 
 @pytest.mark.root
+def test_without_a_view_a_goroot_below_tmp_is_where_it_is(reachable: Path) -> None:
+    program = reachable / "installed/usr/bin/go-health-hook"
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        subprocess.run(["cp", "-a", real("1.27.3"), f"{folder}/go"], check=True)
+        script = f"mount --bind /dev/null /usr/bin/bwrap && exec {program} --goroot {folder}/go --json"
+        done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=DEAD)
+    report = json.loads(done.stdout)
+    assert report["sandbox"].startswith("no bubblewrap")
+    assert done.returncode == 0, report
+
+
+@pytest.mark.root
+def test_without_a_view_a_run_that_is_cut_off_leaves_no_directory(reachable: Path, badgo: Path) -> None:
+    goroot = copy_of(reachable / "go", reachable / "hanging")
+    replace(goroot / "bin/go", badgo.read_bytes())
+    (goroot / "mode").write_text("hangs")
+    before = set(Path("/tmp").glob("go-health-hook-*"))
+    program = reachable / "installed/usr/bin/go-health-hook"
+    script = f"mount --bind /dev/null /usr/bin/bwrap && exec {program} --goroot {goroot} --budget 1"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], stdout=subprocess.DEVNULL, timeout=DEAD)
+    assert done.returncode == 3
+    assert set(Path("/tmp").glob("go-health-hook-*")) <= before
+
+
+def copy_of(tree: Path, to: Path) -> Path:
+    subprocess.run(["cp", "-al", tree, to], check=True)
+    return to
+
+
+@pytest.mark.root
 def test_what_cannot_be_shut_in_is_not_judged(reachable: Path) -> None:
     program = reachable / "installed/usr/bin/go-health-hook"
     drop = ["setpriv", "--bounding-set=-sys_admin,-setuid,-setgid,-setpcap", "--inh-caps=-all"]

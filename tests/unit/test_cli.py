@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import go_health_hook
 from go_health_hook import VERSION
 from go_health_hook.cli import main
+
+PACKAGE = Path(go_health_hook.__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -24,6 +29,9 @@ from go_health_hook.cli import main
         (["--root", "/nonexistent/root"], "/nonexistent/root is not a directory"),
         (["--config", "/nonexistent/conf"], "/nonexistent/conf: cannot be read"),
         (["gate", "nosuch"], "invalid choice"),
+        (["--root", ""], "an empty path, or one with a NUL in it, names nothing"),
+        (["--goroot="], "an empty path, or one with a NUL in it, names nothing"),
+        (["--goroot", "/a\0b"], "an empty path, or one with a NUL in it, names nothing"),
     ],
 )
 def test_bad_arguments(capsys: pytest.CaptureFixture[str], argv: list[str], words: str) -> None:
@@ -32,6 +40,32 @@ def test_bad_arguments(capsys: pytest.CaptureFixture[str], argv: list[str], word
     assert out == ""
     assert err.count("\n") == 1 and err.startswith("go-health-hook: ")
     assert words in err
+
+
+def test_a_working_directory_that_is_gone_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["--goroot", "go"]) == 2
+    assert capsys.readouterr().err.count("the working directory is gone") == 1
+
+
+@pytest.mark.parametrize("closed", [[0, 2], [1], [0, 1, 2]], ids=str)
+def test_standard_streams_may_be_closed(tmp_path: Path, closed: list[int]) -> None:
+    (tmp_path / "go/bin").mkdir(parents=True)
+    shut = " ".join(f"{fd}>&-" for fd in closed)
+    argv = [sys.executable, "-m", "go_health_hook", "--root", str(tmp_path), "--goroot", "/go"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {shut}', "sh", *argv],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_version_and_help_end_well(capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,11 @@ def test_later_files_win(tmp_path: Path) -> None:
         ("[budget]\ndnf = nan\n", "/test.conf:2: dnf = nan cannot be used; it takes seconds from above 0 to 86400"),
         ("[checks]\ngoroot = maybe\n", "it takes one of required, advisory, off"),
         ("[toolchain]\ngoroot = golang\n", "it takes auto or an absolute path"),
+        ("[toolchain]\ngoroot = /a\0b\n", "it takes auto or an absolute path"),
+        (
+            "[gomaxprocs]\nplacements = ../x\n",
+            "/test.conf:2: placements = ../x cannot be used; it takes names of units",
+        ),
         ("[toolchain]\nmodules = --exec=sh\n", "it takes import paths of the standard library"),
         ("dnf = 3\n", "/test.conf:1: a setting stands before any [section]"),
         ("[budget]\ndnf = 3\ndnf = 4\n", "/test.conf:3: a key stands twice in its section"),

@@ -181,6 +181,29 @@ def test_an_old_bubblewrap_serves_all_that_run_side_by_side(tmp_path: Path, monk
     assert shown.ok and int(shown.out) < 10  # its own process namespace, and a /tmp that nobody may use
 
 
+def test_a_program_that_cannot_be_executed_takes_nobody_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = process.host()
+    if not host.bwrap:
+        pytest.skip("bubblewrap is not installed")
+    bwrap = host.bwrap
+    monkeypatch.setattr(host, "as_root", False)  # a person's toolchain is executed by bubblewrap itself
+    result = run(["/nonexistent/program"], Deadline(LONG), sandbox=Sandbox())
+    assert (result.status, host.bwrap) == (127, bwrap)
+
+
+def test_a_view_that_has_worked_is_not_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = process.host()
+    if not host.bwrap:
+        pytest.skip("bubblewrap is not installed")
+    assert run(["/bin/true"], Deadline(LONG), sandbox=Sandbox()).ok
+    refuses = tmp_path / "bwrap"
+    refuses.write_text("#!/bin/sh\necho 'bwrap: No space left on device' >&2\nexit 1\n")
+    refuses.chmod(0o755)
+    monkeypatch.setattr(host, "bwrap", str(refuses))
+    with pytest.raises(process.Unsandboxed, match="No space left"):
+        run(["/bin/true"], Deadline(LONG), sandbox=Sandbox())
+
+
 def test_another_root_needs_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process.host(), "bwrap", "")
     with pytest.raises(process.Unsandboxed, match="another root"):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from go_health_hook.announce.style import Style
+from go_health_hook.errors import EXIT_TIMEOUT
 from go_health_hook.text import clean
 from go_health_hook.verdict import ERROR, FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
 
@@ -39,7 +40,11 @@ def report(examination: Examination, *, dry_run: bool = False, verbose: bool = F
 
 def _heading(examination: Examination, style: Style) -> str:
     toolchain = examination.toolchain
-    what = f"{toolchain['version'] or 'Go'} in {toolchain['goroot']}" if toolchain else "no Go toolchain"
+    what = "no Go toolchain"
+    if toolchain:
+        what = f"{toolchain['version'] or 'Go'} in {toolchain['goroot']}"
+    elif examination.verdict.exit_status == EXIT_TIMEOUT:
+        what = "the Go toolchain was not found in time"
     where = "" if examination.subject.root == "/" else f" of {clean(examination.subject.root)}"
     sandbox = f", run with {examination.sandbox}" if examination.sandbox.startswith("no ") else ""
     return style.paint(style.wrap(f"{what}{where}{sandbox}", 2), "1")

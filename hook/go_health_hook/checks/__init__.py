@@ -7,6 +7,8 @@ import importlib
 import os
 import threading
 
+from go_health_hook.linux.cgroup import read_chain
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from go_health_hook.config import Config
     from go_health_hook.deadline import Deadline
     from go_health_hook.go.toolchain import Toolchain
+    from go_health_hook.linux.cgroup import Chain
     from go_health_hook.subject import Subject
     from go_health_hook.verdict import Finding
 
@@ -42,6 +45,12 @@ class Context:
             if not made:
                 made.append(make())
         return made[0]
+
+
+def chain_of(context: Context) -> Chain:
+    """The chain of limits on the hook's own process, read once a run."""
+    chain: Chain = context.shared("chain", read_chain)
+    return chain
 
 
 class Check:

@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import os
+import re
+
+from go_health_hook.go.versions import Version, parse_version
+from go_health_hook.text import first_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,6 +15,7 @@ if TYPE_CHECKING:
     from go_health_hook.process import Result
 
 ENV_NAMES = ("GOROOT", "GOVERSION", "GOTOOLDIR")
+VERSIONED = ("compile", "link", "asm")  # every build runs all three
 
 
 class Answers:
@@ -24,7 +29,7 @@ class Answers:
     def __init__(self, context: Context) -> None:
         toolchain = context.toolchain
         commands = [[toolchain.go, "version"], ["-GOROOT", toolchain.go, "env", *ENV_NAMES]]
-        asked = [name for name in ("compile", "link") if not toolchain.broken(toolchain.tool(name))]
+        asked = [name for name in VERSIONED if not toolchain.broken(toolchain.tool(name))]
         commands += [[toolchain.tool(name), "-V=full"] for name in asked]
         if "compile" in asked:
             commands.append([toolchain.tool("compile"), "-o", "/dev/null", "-p", "probe", toolchain.probe("answer.go")])
@@ -41,11 +46,35 @@ class Answers:
         self.compiled: Result | None = next(results) if "compile" in asked else None
         self.parsed: dict[str, Result] = {module: next(results) for module in modules}
 
+    @property
+    def formatter(self) -> str:
+        """Why gofmt does not work, in one line, or an empty string: it works where it says what does not parse."""
+        for module, answer in self.parsed.items():
+            if not answer.ok and not answer.timed_out and not unparsed(answer):
+                return f"gofmt does not work, asked for {module}: {answer.why()}"
+        return ""
+
+
+def unparsed(answer: Result) -> str:
+    """What gofmt could not parse, "FILE:LINE:COLUMN: …", or an empty string (cmd/gofmt/gofmt.go: status 2)."""
+    said = first_line(answer.stderr)
+    return said if answer.status == 2 and re.search(r":\d+:\d+: ", said) else ""
+
 
 def answers(context: Context) -> Answers:
     """The answers, asked for by whoever comes first."""
     given: Answers = context.shared("answers", lambda: Answers(context))
     return given
+
+
+def own_version(context: Context) -> Version | None:
+    """What the toolchain calls itself: by its VERSION file, else (installed without documentation) by go env."""
+    try:
+        text = context.toolchain.read("VERSION")
+        line = answers(context).env.out.split("\n")[1:2] if text is None else text.split("\n", 1)[:1]
+        return parse_version(line[0] if line else "")
+    except (OSError, ValueError):
+        return None
 
 
 def _sources(context: Context, module: str) -> list[str]:

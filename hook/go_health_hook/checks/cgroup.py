@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from go_health_hook.checks import Context
+from go_health_hook.checks import Context, chain_of
 from go_health_hook.linux import cgroup
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, PASS, Finding
@@ -19,12 +19,6 @@ REMEDIES = {
 }
 
 
-def chain_of(context: Context) -> cgroup.Chain:
-    """The chain of limits on the hook's own process, read once a run."""
-    chain: cgroup.Chain = context.shared("chain", cgroup.read_chain)
-    return chain
-
-
 def check(context: Context) -> Finding:
     """Whether the chain of limits from the hook's own cgroup up could be read, and what is the tightest on it."""
     chain = chain_of(context)
@@ -33,13 +27,6 @@ def check(context: Context) -> Finding:
         if level.cpus is not None:
             evidence[f"limit at {clean(level.path)}"] = f"{level.cpus:g} CPUs"
     tightest = chain.tightest
-    context.facts["cpu"] = {
-        "hierarchy": chain.hierarchy,
-        "path": clean(chain.path),
-        "quota_cpus": chain.quota_cpus,
-        "affinity_cpus": cgroup.affinity(),
-        "limiting_level": clean(tightest.path) if tightest else None,
-    }
     if not chain.certain:
         first = chain.problems[0]
         evidence.update({f"problem {i}": str(problem) for i, problem in enumerate(chain.problems, 1)})

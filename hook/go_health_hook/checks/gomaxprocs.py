@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from go_health_hook.checks import Context
-from go_health_hook.checks.cgroup import chain_of
+from go_health_hook.checks import Context, chain_of
+from go_health_hook.checks._answers import own_version
 from go_health_hook.go import maxprocs
 from go_health_hook.go.probe import gomaxprocs as probe
-from go_health_hook.go.versions import Version, parse_version
+from go_health_hook.go.versions import Version
 from go_health_hook.linux import cgroup
+from go_health_hook.linux.kernel_files import Malformed
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
 
@@ -21,7 +22,6 @@ def check(context: Context) -> Finding:
     chain = chain_of(context)
     affinity = cgroup.affinity()
     wanted = maxprocs.expected(affinity, chain)
-    context.facts["expected"] = wanted
     toolchain = context.toolchain
     if not toolchain.runnable:
         return Finding(SKIP, "go is not run: see goroot")
@@ -37,13 +37,12 @@ def check(context: Context) -> Finding:
         )
     context.facts["actual"] = answer.value
     evidence["actual"] = answer.value
-    version = _version(context)
     if answer.value > wanted:
         where = clean(chain.tightest.path) if chain.tightest else "the affinity mask"
         return Finding(
             FAIL,
             f"the runtime takes {answer.value}, {where} allows {wanted}",
-            _remedy(version, chain, wanted),
+            _remedy(own_version(context), chain, wanted),
             evidence,
         )
     if answer.value < wanted:
@@ -53,21 +52,14 @@ def check(context: Context) -> Finding:
             "look for GOMAXPROCS in go.env or a wrapper of gofmt; go-health-hook cpu shows the limits level by level",
             evidence,
         )
-    advice = [
-        line for name in context.config.get("gomaxprocs", "placements") for line in _placement(name, version, affinity)
-    ]
+    placements = context.config.get("gomaxprocs", "placements")
+    version = own_version(context) if placements else None
+    advice = [line for name in placements for line in _placement(name, version, affinity)]
     for i, line in enumerate(advice, 1):
         evidence[f"placement {i}"] = line
     if advice:
         return Finding(WARN, advice[0], "run Go there with go-health-hook exec -- CMD", evidence)
     return Finding(PASS, f"the runtime takes {answer.value}, as expected here", "", evidence)
-
-
-def _version(context: Context) -> Version | None:
-    try:
-        return parse_version((context.toolchain.read("VERSION") or "").split("\n", 1)[0])
-    except (OSError, ValueError):
-        return None
 
 
 def _remedy(version: Version | None, chain: cgroup.Chain, wanted: int) -> str:
@@ -107,11 +99,17 @@ def group_of(name: str) -> tuple[str, bool]:
 
 
 def _placement(name: str, version: Version | None, affinity: int) -> list[str]:
-    """One line where a Go program placed there would take more than is allowed."""
+    """One line where a Go program placed there would take more than is allowed, or where that cannot be told."""
     path, below = group_of(name)
-    chain = cgroup.read_group(path)
+    try:
+        chain = cgroup.read_group(path)
+    except Malformed as error:
+        return [f"placements: {clean(name)}: {error}"]
+    if not chain.certain:
+        return [f"what is allowed in {clean(name)} cannot be told: {chain.problems[0]}"]
     wanted = maxprocs.expected(affinity, chain)
-    leaf = chain.leaf
-    reads = version is not None and version.knows_cgroups and leaf is not None and leaf.cpus is not None and not below
-    taken = wanted if reads and leaf == chain.tightest else affinity
+    if version is None:
+        return [f"what Go takes in {clean(name)} cannot be told: its version is not known"]
+    # Programs of a slice run in groups below it, which have no quota of their own.
+    taken = affinity if below else maxprocs.predict(version, affinity, chain).value
     return [f"in {clean(name)} Go takes {taken}, allowed are {wanted}"] if taken > wanted else []

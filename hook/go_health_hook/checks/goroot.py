@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from go_health_hook.checks import Context
-from go_health_hook.checks._answers import ENV_NAMES, answers
+from go_health_hook.checks._answers import ENV_NAMES, answers, own_version
 from go_health_hook.checks._remedies import reinstall
 from go_health_hook.go.versions import parse_version
 from go_health_hook.text import clean
@@ -15,9 +15,10 @@ from go_health_hook.verdict import FAIL, PASS, TIMEOUT, WARN, Finding
 SEVERITY = "required"
 ORDER = 10
 
-# Without these three as files no Go release builds anything; others are built on demand since 1.25 (cmd/dist/build.go).
+# Without these three as files no Go release builds anything.
 ALWAYS = ("compile", "link", "asm")
-ASKED = ("vet", "cgo", "cover")
+# Those that go vet, cgo and tests run: where one is no file, they say "no such tool", in 1.27 too, which builds others.
+WANTED = ("vet", "cgo", "cover")
 
 
 def check(context: Context) -> Finding:
@@ -74,12 +75,13 @@ def _goes_elsewhere(context: Context) -> str:
         name, _, value = line.strip().partition("=")
         if name != "GOTOOLCHAIN":
             continue
-        first = value.strip().partition("+")[0]
+        first, plus, rest = value.strip().partition("+")
+        if plus and rest not in ("auto", "path"):
+            return f"go.env has a GOTOOLCHAIN that go does not take: {clean(value.strip(), 60)}"
         if first in ("", "local", "auto", "path"):
             return ""
         try:
-            own = parse_version((context.toolchain.read("VERSION") or "").split("\n", 1)[0])
-            if parse_version(first) == own:
+            if parse_version(first) == own_version(context):
                 return ""
         except ValueError:
             pass
@@ -93,10 +95,10 @@ def _agrees(context: Context, evidence: dict[str, object]) -> Finding:
     evidence["sandbox"] = answer.sandbox
     if answer.timed_out:
         return Finding(TIMEOUT, f"go env {answer.why()}", "run it by hand: go env GOROOT", evidence)
-    lines = answer.out.split("\n")
+    lines = os.fsdecode(answer.stdout).rstrip("\n").split("\n")
     if not answer.ok or len(lines) != len(ENV_NAMES):
         return Finding(FAIL, f"go env {answer.why()}", reinstall(context), evidence)
-    said, version, tools = (clean(line.strip()) for line in lines)
+    said, version, tools = lines
     evidence.update({"go env GOROOT": said, "go env GOVERSION": version, "go env GOTOOLDIR": tools})
     try:
         same = context.subject.realpath(said) == toolchain.goroot
@@ -105,14 +107,14 @@ def _agrees(context: Context, evidence: dict[str, object]) -> Finding:
     if not same:
         return Finding(
             FAIL,
-            f"the go command takes {said or 'nothing'} for GOROOT, not {clean(toolchain.goroot)}",
+            f"the go command takes {clean(said) or 'nothing'} for GOROOT, not {clean(toolchain.goroot)}",
             "remove GOROOT from go.env, or reinstall: this go was built for another place",
             evidence,
         )
-    missing = [t for t in ASKED if not context.subject.exists(toolchain.tool(t)) and not _builds(context, t)]
+    missing = [t for t in WANTED if not context.subject.exists(toolchain.tool(t))]
     if missing:
         return Finding(WARN, f"tools missing: {', '.join(missing)}", reinstall(context), evidence)
-    unformatting = toolchain.broken(toolchain.gofmt)
+    unformatting = toolchain.broken(toolchain.gofmt) or answers(context).formatter
     if unformatting:
         return Finding(WARN, unformatting, reinstall(context), evidence)
     absent = [n for n in ("VERSION", "go.env") if not context.subject.exists(f"{toolchain.goroot}/{n}")]
@@ -125,12 +127,6 @@ def _agrees(context: Context, evidence: dict[str, object]) -> Finding:
         )
     note = " (no VERSION file: installed without documentation)" if "VERSION" in absent else ""
     return Finding(PASS, f"{clean(toolchain.goroot)} is complete{note}", "", evidence)
-
-
-def _builds(context: Context, tool: str) -> bool:
-    """Whether the go command knows the tool although no file of it is there: since 1.25 it builds some on demand."""
-    toolchain = context.toolchain
-    return toolchain.start([toolchain.go, "tool", "-n", tool], context.deadline).wait().ok
 
 
 def _has_go_env(version: str) -> bool:

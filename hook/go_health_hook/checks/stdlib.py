@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from go_health_hook.checks import Context
-from go_health_hook.checks._answers import answers
+from go_health_hook.checks._answers import answers, unparsed
 from go_health_hook.checks._remedies import reinstall
 from go_health_hook.go.cache import build_cache
 from go_health_hook.process import Result, Running
 from go_health_hook.text import clean, first_line
-from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, Finding
+from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
 
 SEVERITY = "required"
 ORDER = 30
@@ -44,8 +44,8 @@ def check(context: Context) -> Finding:
     for module, answer in given.parsed.items():
         if answer.timed_out:
             return Finding(TIMEOUT, f"parsing {module} {answer.why()}", f"run it by hand: go vet {module}", evidence)
-        if not answer.ok:
-            said = first_line(answer.stderr) or answer.why()
+        said = unparsed(answer)
+        if said:
             return Finding(FAIL, f"{module} does not parse: {said}", reinstall(context), evidence)
     compiled = given.compiled
     if compiled is not None and not compiled.ok:
@@ -55,7 +55,12 @@ def check(context: Context) -> Finding:
         return _deep(context, evidence)
     if compiled is None:
         return Finding(SKIP, "the compiler is not run: see goroot", "", evidence)
-    return Finding(PASS, f"{' '.join(modules) or 'no module'} loads, the compiler compiles", "", evidence)
+    said = f"{' '.join(modules) or 'no module'} loads, the compiler compiles"
+    if modules and (given.formatter or not given.parsed):
+        return Finding(
+            WARN, f"{said}, but its sources were not parsed: see goroot on gofmt", reinstall(context), evidence
+        )
+    return Finding(PASS, said, "", evidence)
 
 
 def _list(context: Context, modules: list[str], cache: str) -> Running:

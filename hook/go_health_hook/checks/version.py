@@ -7,6 +7,7 @@ from go_health_hook.checks import Context
 from go_health_hook.checks._answers import answers
 from go_health_hook.checks._owners import owners
 from go_health_hook.checks._remedies import reinstall
+from go_health_hook.go import buildinfo
 from go_health_hook.go.versions import Version, parse_version, parse_version_output
 from go_health_hook.text import clean, first_line
 from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, Finding
@@ -52,7 +53,23 @@ def check(context: Context) -> Finding:
                 reinstall(context),
                 evidence,
             )
+    formatter = _gofmt(context)
+    evidence["gofmt, built with"] = formatter
+    wrong = _differs(version, formatter) if formatter else ""
+    if wrong:
+        return Finding(FAIL, f"mixed GOROOT: gofmt is of {wrong}, go of {version}", reinstall(context), evidence)
     return _files_agree(context, version, evidence)
+
+
+def _gofmt(context: Context) -> str:
+    """The Go version that gofmt was built with, as it stands in the file; an empty string where none does."""
+    toolchain = context.toolchain
+    if toolchain.broken(toolchain.gofmt):
+        return ""
+    try:
+        return buildinfo.read(context.subject.host_path(toolchain.gofmt)).version
+    except (OSError, buildinfo.NotGo):
+        return ""
 
 
 def _files_agree(context: Context, version: Version, evidence: dict[str, object]) -> Finding:

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import os
-
-from go_health_hook import override
-from go_health_hook.announce import publish, text
+from go_health_hook import override, process
+from go_health_hook.announce import text
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.examine import examine
@@ -18,8 +16,10 @@ if TYPE_CHECKING:
 
     from go_health_hook.config import Config
 
-# A person can wait (seconds), and wants to know what a disk in trouble says.
+# A person can wait (seconds) within the budget, and wants to know what a disk in trouble says.
 PATIENCE = 2.0
+# For a look at one file where no time is left (seconds).
+LOOK = 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def run(args: argparse.Namespace, settings: Config) -> int:
     budget = args.budget or settings.get("budget", "deep" if args.deep else "check")
     deadline = Deadline(budget)
     subject = _subject(args.root)
-    examination = examine(subject, settings, deadline, goroot=_goroot(args.goroot), deep=args.deep)
-    overridden = _override()
+    examination = examine(subject, settings, deadline, goroot=args.goroot, deep=args.deep)
+    overridden = process.bounded(_override, Deadline(max(deadline.remaining(), LOOK)), None)
     if args.json:
         import json
 
@@ -43,7 +43,9 @@ def run(args: argparse.Namespace, settings: Config) -> int:
             print(f"Updates are {overridden}")
     if not args.dry_run and not args.goroot and subject.kind == "running":
         # Another root or GOROOT is not what this machine's updates are judged by.
-        publish.publish(examination, "check", wait=PATIENCE)
+        from go_health_hook.announce import publish
+
+        publish.publish(examination, "check", wait=min(PATIENCE, max(deadline.remaining(), LOOK)))
     return EXIT_ALLOW if args.dry_run else examination.verdict.exit_status
 
 
@@ -58,11 +60,4 @@ def _override() -> str | None:
 
 def _subject(root: str) -> Subject:
     """The subject, without a look at the disk: that is for the worker, which can be left behind."""
-    path = os.path.abspath(root)
-    return Subject() if path == "/" else Subject("root", path)
-
-
-def _goroot(path: str) -> str:
-    if path and not path.startswith("/"):
-        path = os.path.join(os.getcwd(), path)
-    return path
+    return Subject() if root == "/" else Subject("root", root)

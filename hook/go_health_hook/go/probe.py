@@ -28,7 +28,10 @@ class Answer:
 
 def gomaxprocs(toolchain: Toolchain, deadline: Deadline) -> Answer:
     """The GOMAXPROCS that a Go program of the toolchain takes in the caller's cgroup."""
-    return answer(begin(toolchain, deadline))
+    first = answer(begin(toolchain, deadline))
+    if first.value is not None or first.timed_out or toolchain.broken(toolchain.gofmt):
+        return first
+    return answer(_start(toolchain, deadline, _go_mod_edit(toolchain)))
 
 
 def begin(toolchain: Toolchain, deadline: Deadline) -> process.Running:
@@ -37,9 +40,16 @@ def begin(toolchain: Toolchain, deadline: Deadline) -> process.Running:
     The program is one that waits for its input, held open until the line has come: one that ends by itself may be gone
     before the trace's first tick.
     """
-    argv = [toolchain.gofmt]
-    if toolchain.broken(toolchain.gofmt):
-        argv = [toolchain.go, "mod", "edit", "-json", "/dev/stdin"]
+    return _start(
+        toolchain, deadline, _go_mod_edit(toolchain) if toolchain.broken(toolchain.gofmt) else [toolchain.gofmt]
+    )
+
+
+def _go_mod_edit(toolchain: Toolchain) -> list[str]:
+    return [toolchain.go, "mod", "edit", "-json", "/dev/stdin"]
+
+
+def _start(toolchain: Toolchain, deadline: Deadline, argv: list[str]) -> process.Running:
     return toolchain.start(
         argv,
         deadline,
