@@ -9,15 +9,15 @@ from hypothesis import settings
 settings.register_profile("unit", deadline=None, database=None)
 settings.load_profile("unit")
 
-LINES = pytest.StashKey[list]()
+LINES: list[str] = []
 
 
 @pytest.fixture
-def summary(request: pytest.FixtureRequest) -> list[str]:
+def summary() -> list[str]:
     """Lines that are shown at the end of the run, whatever the tests' outcome."""
-    return request.config.stash.setdefault(LINES, [])
+    return LINES
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(LINES, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in LINES:
         terminalreporter.write_line(line)
