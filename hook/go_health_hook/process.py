@@ -763,6 +763,8 @@ class Worker:
 
     With `outlive` (seconds) it may go on after its caller has left, for at most that long. It then holds nothing of
     the caller's: an updater that waits for the end of its hook's streams, or has locked a file, is not kept waiting.
+    Being asked to end does not end it sooner: once an updater that was refused has left, systemd sends SIGTERM to all
+    that remains of its service.
     """
 
     def __init__(self, work: Callable[[Callable[[object], None]], None], outlive: int = 0) -> None:
@@ -795,7 +797,7 @@ class Worker:
 
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
+                signal.signal(number, signal.SIG_IGN if outlive else signal.SIG_DFL)
             os.setsid()
             if outlive:
                 _let_go_of(keep={write})

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -361,6 +363,38 @@ def test_a_disk_that_never_answers_is_left_behind(root: Path, receiver: Receiver
         os.close(os.open(root / "var/lib/go-health-hook/state.json", os.O_WRONLY))
         fcntl.flock(lock, fcntl.LOCK_EX)
     assert record.read(str(root / "var/lib/go-health-hook"))["blocks"]["dnf5"]["count"] == 1
+
+
+def workers() -> set[int]:
+    """The processes that this one has started and not seen the end of."""
+    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def left_behind(before: set[int]) -> int:
+    (worker,) = workers() - before
+    return worker
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("receiver")
+def test_what_is_left_behind_does_not_end_because_it_is_asked_to(root: Path) -> None:
+    """As when dnf5 automatic has been refused and has left: systemd ends what remains of its service."""
+    (root / "var/lib/go-health-hook").mkdir(parents=True)
+    os.mkfifo(root / "var/lib/go-health-hook/state.json")
+    before = workers()
+    publish.publish(examined(), "dnf5", root=str(root))
+    worker = left_behind(before)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        os.kill(worker, number)
+    # Both the writer and the glance read it, one after the other or at once: give it an end until they are through.
+    ended = (0, 0)
+    while not ended[0]:
+        ended = os.waitpid(worker, os.WNOHANG)
+        with contextlib.suppress(OSError):  # nobody reads it at the moment, or it has been replaced
+            os.close(os.open(root / "var/lib/go-health-hook/state.json", os.O_WRONLY | os.O_NONBLOCK))
+    assert ended == (worker, 0)
+    assert record.read(str(root / "var/lib/go-health-hook"))["blocks"]["dnf5"]["count"] == 1
+    assert (root / "etc/motd.d/go-health-hook").exists()
 
 
 def test_every_kind_of_event_has_a_number_of_its_own() -> None:
