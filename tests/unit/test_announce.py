@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -395,6 +396,82 @@ def test_what_is_left_behind_does_not_end_because_it_is_asked_to(root: Path) -> 
     assert ended == (worker, 0)
     assert record.read(str(root / "var/lib/go-health-hook"))["blocks"]["dnf5"]["count"] == 1
     assert (root / "etc/motd.d/go-health-hook").exists()
+
+
+@pytest.fixture
+def eight_days(root: Path) -> Path:
+    """A state in which dnf5 has held updates back for eight days, with its message at login."""
+    (root / "prom").mkdir()
+    directory = root / "var/lib/go-health-hook"
+    since = time.time() - 8 * DAY
+    run = record.entry(examined(), "dnf5", record.VERDICT, since)
+    record.update(lambda state: record.take(state, run), str(directory))
+    publish.refresh(record.read(str(directory)), examined(metrics_directory="/prom").announce, root=str(root))
+    return directory
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("status", ["fail", "pass"])
+def test_another_writer_is_waited_for_before_anything_is_overwritten(
+    root: Path, receiver: Receiver, eight_days: Path, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "LOCK_SECONDS", 60.0)
+    message, figures = root / "etc/motd.d/go-health-hook", root / "prom/go_health_hook.prom"
+    before, told, measured = workers(), message.read_text(), figures.read_text()
+    assert told.startswith("URGENT: updates have been held back for 8 days")
+    with (eight_days / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        publish.publish(examined(status, metrics_directory="/prom"), "dnf5", root=str(root), wait=0.5)
+        worker = left_behind(before)
+        entry = receiver.entry()
+        assert entry["MESSAGE_ID"] == [journal.MESSAGE_IDS["blocked" if status == "fail" else "allowed"]]
+        assert entry["PRIORITY"] == [str(journal.CRIT if status == "fail" else journal.INFO)]
+        assert (message.read_text(), figures.read_text()) == (told, measured)
+    os.waitpid(worker, 0)
+    if status == "fail":
+        assert message.read_text().startswith("URGENT: updates have been held back for 8 days")
+        assert "dnf5, 2 times: " in message.read_text()
+        assert samples(figures.read_text())["blocked_refusals", "gate=dnf5"] == 2
+    else:
+        assert receiver.entry()["MESSAGE_ID"] == [journal.MESSAGE_IDS["released"]]
+        assert not message.exists()
+        assert samples(figures.read_text())["verdict_blocked", "gate=dnf5"] == 0
+
+
+@pytest.mark.root
+def test_a_message_that_is_there_is_not_replaced_by_a_guess(root: Path, receiver: Receiver, eight_days: Path) -> None:
+    message = root / "etc/motd.d/go-health-hook"
+    told = message.read_text()
+    (eight_days / "state.json").unlink()
+    os.mkfifo(eight_days / "state.json")
+    for status in ("fail", "pass"):
+        before = workers()
+        publish.publish(examined(status), "dnf5", root=str(root), wait=0.5)
+        assert receiver.entry()["GO_HEALTH_GATE"] == ["dnf5"]
+        assert message.read_text() == told
+        os.kill(left_behind(before), signal.SIGKILL)
+
+
+@pytest.mark.root
+def test_a_first_message_does_not_wait_for_the_disk(root: Path) -> None:
+    (root / "var/lib/go-health-hook").mkdir(parents=True)
+    os.mkfifo(root / "var/lib/go-health-hook/state.json")
+    before = workers()
+    publish.publish(examined(), "dnf5", root=str(root))
+    worker = left_behind(before)
+    while not (root / "etc/motd.d/go-health-hook").exists():
+        assert os.waitpid(worker, os.WNOHANG) == (0, 0)
+    os.kill(worker, signal.SIGKILL)
+    assert (root / "etc/motd.d/go-health-hook").read_text().startswith("Updates are held back since")
+
+
+@pytest.mark.root
+def test_what_was_given_up_is_said(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    monkeypatch.setattr(publish, "OUTLIVE", 1)
+    (root / "var/lib/go-health-hook").mkdir(parents=True)
+    os.mkfifo(root / "var/lib/go-health-hook/state.json")
+    publish.publish(examined(), "dnf5", root=str(root), wait=60)
+    assert "motd, record: given up after 1 s" in capfd.readouterr().err
 
 
 def test_every_kind_of_event_has_a_number_of_its_own() -> None:

@@ -85,3 +85,11 @@ def write(state: dict[str, Any], now: float, path: str = PATH, wanted: bool = Tr
         return
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     record.write(path, message)
+
+
+def begin(state: dict[str, Any], now: float, path: str = PATH) -> None:
+    """Put the message of a state that may not be the last word in place where there is none. Raises OSError."""
+    message = text(state, now)
+    if message:
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        record.write(path, message, replace=False)

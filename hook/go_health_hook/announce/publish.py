@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # What a gate waits for its announcements at most. A slow disk's are finished by a worker that the gate leaves behind.
 WAIT = 0.04
 OUTLIVE = 10  # seconds
-# How long the journal, the message and the metrics wait for the record to say since when updates are held back.
+# How long the journal, and a first message, wait for the record to say since when updates are held back.
 STATE_SECONDS = 0.02
 
 
@@ -53,26 +53,13 @@ def publish(
     its own gives a longer `wait`, since systemd kills what such a unit leaves behind.
     """
     new = record.entry(examination, gate, event, time.time())
-    over: list[dict[str, Any]] = []
-
-    def change(state: dict[str, Any]) -> None:
-        over[:] = record.take(state, new)
-
-    def entries(state: dict[str, Any]) -> list[Entry]:
-        return [_of_run(new, state), *(_of_release(block) for block in over)]
-
-    _announce(change, entries, examination.announce, root, wait)
+    _announce(lambda state: record.take(state, new), new, examination.announce, root, wait)
 
 
 def release(gate: str, announce: Mapping[str, Any], *, root: str = "/") -> None:
     """Say that a gate holds nothing back any more, because what it held back is gone (a discarded deployment)."""
     now = time.time()
-    over: list[dict[str, Any]] = []
-
-    def change(state: dict[str, Any]) -> None:
-        over[:] = record.release(state, gate, now)
-
-    _announce(change, lambda _: [_of_release(block) for block in over], announce, root)
+    _announce(lambda state: record.release(state, gate, now), None, announce, root)
 
 
 def note(kind: str, message: str, fields: Mapping[str, str] | None = None, *, root: str = "/") -> None:
@@ -87,56 +74,102 @@ def refresh(state: dict[str, Any], announce: Mapping[str, Any], *, root: str = "
 
     For a command that a person or a timer runs: waits as long as it takes.
     """
-    jobs = _written(state, announce, Places(root, announce["metrics-directory"]), time.time())
+    places, now = Places(root, announce["metrics-directory"]), time.time()
+    jobs: dict[str, Callable[[], None]] = {"motd": lambda: motd.write(state, now, places.motd, announce["motd"])}
+    if places.metrics:
+        jobs["metrics"] = lambda: metrics.write(state, now, places.metrics)
     return [line for name, job in jobs.items() for line in [_attempt(name, job)] if line]
 
 
+class _State:
+    """The state after one change of it, as far as it is known yet; waited for by those who tell of it."""
+
+    def __init__(self, change: Callable[[dict[str, Any]], list[dict[str, Any]]], directory: str) -> None:
+        self.change = change
+        self.directory = directory
+        self.settled = threading.Event()
+        self.state: dict[str, Any] = {}
+        self.ended: list[dict[str, Any]] = []  # blocks that the change has ended
+        self._glanced: list[dict[str, Any]] = []
+
+    def settle(self, state: dict[str, Any]) -> None:
+        """Change the state that was read, and let everybody know it."""
+        self.ended = self.change(state)
+        self.state = state
+        self.settled.set()
+
+    def record(self, then: Callable[[], object]) -> None:
+        """Change it on the disk (see record.update); where that cannot be, go on from what can be read. Raises it."""
+        try:
+            record.update(self.settle, self.directory, then)
+        finally:
+            if not self.settled.is_set():
+                self.settle(_readable(self.directory))
+
+    def glance(self) -> None:
+        """Read it without its lock, for `soon`."""
+        state = _readable(self.directory)
+        self.change(state)
+        self._glanced.append(state)
+
+    def soon(self) -> dict[str, Any]:
+        """The state within STATE_SECONDS: as a glance showed it while somebody else writes; else of this run alone."""
+        if self.settled.wait(STATE_SECONDS):
+            return self.state
+        if self._glanced:
+            return self._glanced[0]
+        state = record.empty()
+        self.change(state)
+        return state
+
+    def final(self) -> dict[str, Any]:
+        """The state, however long it takes: what is not sure replaces and removes nothing."""
+        self.settled.wait()
+        return self.state
+
+
 def _announce(
-    change: Callable[[dict[str, Any]], None],
-    entries: Callable[[dict[str, Any]], list[Entry]],
+    change: Callable[[dict[str, Any]], list[dict[str, Any]]],
+    new: dict[str, Any] | None,
     announce: Mapping[str, Any],
     root: str,
     wait: float = 0.0,
 ) -> None:
-    """Change the record, then tell the rest what the state is now; all of it in a worker."""
+    """Change the record and tell the rest what the state is now, of a new run first; all of it in a worker."""
     places = Places(root, announce["metrics-directory"])
-    shared: list[dict[str, Any]] = []
-    known = threading.Event()
+    known = _State(change, places.state)
+    written = [threading.Event()]
 
-    def changed(state: dict[str, Any]) -> None:
-        change(state)
-        shared[:] = [state]
-        known.set()
-
-    def recorded() -> None:
+    def message() -> None:
         try:
-            record.update(changed, places.state)
+            soon = known.soon()
+            if announce["motd"] and not known.settled.is_set():
+                motd.begin(soon, time.time(), places.motd)
+            motd.write(known.final(), time.time(), places.motd, announce["motd"])
         finally:
-            if not shared:
-                changed(_readable(places.state))
+            written[0].set()
 
-    def told() -> dict[str, Callable[[], None]]:
-        known.wait(STATE_SECONDS)
-        if not shared:
-            changed(record.empty())
-        state = shared[0]
-        jobs = _written(state, announce, places, time.time())
-        if announce["journal"]:
-            jobs["journal"] = lambda: _log(entries(state), places.journal)
-        return jobs
+    def measured() -> None:
+        try:
+            metrics.write(known.final(), time.time(), places.metrics)
+        finally:
+            written[1].set()
 
-    _bounded({"record": recorded}, told, wait)
+    def logged() -> None:
+        if new:
+            _log([_of_run(new, known.soon())], places.journal)
+        if not new or not record.holds_back(new):
+            known.final()
+            _log([_of_release(block) for block in known.ended], places.journal)
 
-
-def _written(
-    state: dict[str, Any], announce: Mapping[str, Any], places: Places, now: float
-) -> dict[str, Callable[[], None]]:
-    jobs: dict[str, Callable[[], None]] = {
-        "motd": lambda: motd.write(state, now, places.motd, announce["motd"]),
-    }
+    jobs: dict[str, Callable[[], None]] = {"motd": message}
     if places.metrics:
-        jobs["metrics"] = lambda: metrics.write(state, now, places.metrics)
-    return jobs
+        written.append(threading.Event())
+        jobs["metrics"] = measured
+    if announce["journal"]:
+        jobs["journal"] = logged
+    jobs["record"] = lambda: known.record(lambda: [each.wait() for each in written])
+    _bounded(jobs, wait, known.glance)
 
 
 def _readable(directory: str) -> dict[str, Any]:
@@ -195,25 +228,22 @@ def _of_release(block: dict[str, Any]) -> Entry:
     return "released", message, journal.NOTICE, fields
 
 
-def _bounded(
-    first: dict[str, Callable[[], None]],
-    then: Callable[[], dict[str, Callable[[], None]]] | None = None,
-    wait: float = 0.0,
-) -> None:
-    """Carry out the jobs, each in a thread of a worker's; say in one line which failed or have not ended in time."""
+def _bounded(jobs: dict[str, Callable[[], None]], wait: float = 0.0, beside: Callable[[], None] | None = None) -> None:
+    """Carry out the jobs, each in a thread of a worker's; say in one line which failed or have not ended in time.
+
+    What is done `beside` them is for them alone: nobody waits for its end.
+    """
     if os.geteuid() != 0:
         return
     try:
-        troubles = _carry_out(first, then, wait)
+        troubles = _carry_out(jobs, wait, beside)
     except Exception as error:
         troubles = [f"a fault of its own, please report it: {error!r}"]
     if troubles:
         sys.stderr.write(f"go-health-hook: not announced everywhere: {'; '.join(troubles)}\n")
 
 
-def _carry_out(
-    first: dict[str, Callable[[], None]], then: Callable[[], dict[str, Callable[[], None]]] | None, wait: float
-) -> list[str]:
+def _carry_out(jobs: dict[str, Callable[[], None]], wait: float, beside: Callable[[], None] | None) -> list[str]:
     def work(send: Callable[[object], None]) -> None:
         lock = threading.Lock()
 
@@ -225,38 +255,30 @@ def _carry_out(
                 except OSError:
                     pass  # the gate has left already
 
-        def start(jobs: dict[str, Callable[[], None]]) -> list[threading.Thread]:
-            threads = [threading.Thread(target=one, args=item, daemon=True) for item in jobs.items()]
-            for thread in threads:
-                thread.start()
-            return threads
-
-        threads = start(first)
-        more = then() if then else {}
-        try:
-            send(("", list(more)))
-        except OSError:
-            pass
-        threads += start(more)
+        if beside:
+            threading.Thread(target=beside, daemon=True).start()
+        threads = [threading.Thread(target=one, args=item, daemon=True) for item in jobs.items()]
+        for thread in threads:
+            thread.start()
         for thread in threads:
             thread.join()
 
-    pending = {*first}
+    pending = {*jobs}
     troubles = []
     worker = Worker(work, outlive=OUTLIVE)
     try:
         for name, said in worker.messages(Deadline(wait or WAIT)):
-            if not name:
-                pending |= set(said)
-            elif name == "bug":
+            if name == "bug":
                 troubles.append(f"a fault of its own, please report it: {clean(said, 2000)}")
             else:
                 pending.discard(name)
                 troubles += [said] if said else []
     finally:
         worker.close()
-    if pending and not worker.finished:
-        troubles.append(f"{', '.join(sorted(pending))}: still being written after {wait or WAIT:g} s")
+    if pending:
+        how = "given up" if worker.finished else "still being written"
+        seconds = OUTLIVE if worker.finished else wait or WAIT
+        troubles.append(f"{', '.join(sorted(pending))}: {how} after {seconds:g} s")
     return troubles
 
 

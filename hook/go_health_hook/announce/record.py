@@ -68,6 +68,11 @@ def entry(examination: Examination, gate: str, event: str, now: float) -> dict[s
     }
 
 
+def holds_back(run: dict[str, Any]) -> bool:
+    """Whether a run held an update back: its verdict was followed, and it was not a person's (gate "check")."""
+    return bool(run["verdict"] == "block" and run["event"] == VERDICT and run["gate"] != "check")
+
+
 def take(state: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
     """Lay one run into the state; return the blocks that it ended.
 
@@ -81,12 +86,13 @@ def take(state: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
         del gates[name]
         blocks.pop(name, None)
     over = []
+    if holds_back(new):
+        block = blocks.setdefault(gate, {"gate": gate, "since": now, "count": 0})
+        block["count"] += 1
+        block["last"] = now
+        block.update({key: new[key] for key in ("reason", "remedy", "checks", "subject", "go_version")})
+        return []
     if new["verdict"] == "block" and new["event"] == VERDICT:
-        if gate != "check":
-            block = blocks.setdefault(gate, {"gate": gate, "since": now, "count": 0})
-            block["count"] += 1
-            block["last"] = now
-            block.update({key: new[key] for key in ("reason", "remedy", "checks", "subject", "go_version")})
         return []
     if gate in blocks:
         over.append(gate)
@@ -146,8 +152,13 @@ def _sound(state: Any) -> bool:
         return False
 
 
-def update(change: Callable[[dict[str, Any]], object], directory: str = DIRECTORY) -> None:
+def update(
+    change: Callable[[dict[str, Any]], object], directory: str = DIRECTORY, then: Callable[[], object] | None = None
+) -> None:
     """Read the state, change it and write it back, one writer at a time. Raises StateError.
+
+    `then` is called before the next writer has its turn, whether the state could be written or not: what is made from
+    one state does not overwrite what is made from a later one.
 
     A damaged state is begun anew; the old file is kept beside it for whoever wants to look. Whoever holds the lock for
     longer than LOCK_SECONDS is not waited for: a lost count is better than a verdict that is never recorded.
@@ -162,7 +173,11 @@ def update(change: Callable[[dict[str, Any]], object], directory: str = DIRECTOR
                     os.replace(f"{directory}/{NAME}", f"{directory}/{NAME}.damaged")
                 state = empty()
             change(state)
-            write(f"{directory}/{NAME}", json.dumps(state, separators=(",", ":")) + "\n")
+            try:
+                write(f"{directory}/{NAME}", json.dumps(state, separators=(",", ":")) + "\n")
+            finally:
+                if then:
+                    then()
     except OSError as error:
         raise StateError(f"{error.filename or directory}: {error.strerror}") from None
 
@@ -186,8 +201,11 @@ def _lock(directory: str) -> Iterator[None]:
         os.close(fd)
 
 
-def write(path: str, text: str, mode: int = 0o644) -> None:
-    """Replace a file in one step, so that a reader, a crash or a full disk never meets half of it. Raises OSError."""
+def write(path: str, text: str, mode: int = 0o644, replace: bool = True) -> None:
+    """Replace a file in one step, so that a reader, a crash or a full disk never meets half of it. Raises OSError.
+
+    Without `replace` one that is there already stays as it is.
+    """
     new = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{os.getpid()}"
     try:
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
@@ -199,7 +217,12 @@ def write(path: str, text: str, mode: int = 0o644) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.replace(new, path)
+        if replace:
+            os.replace(new, path)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(new, path)
+            os.unlink(new)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(new)
