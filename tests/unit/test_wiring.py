@@ -31,14 +31,19 @@ DNF5 = {
     ACTIONS_CONF: "[main]\nname = actions\nenabled = host-only\n",
 }
 DNF4 = {f"{SITE}/dnf/__init__.py": "", f"{SITE}/dnf-plugins/go_health_hook.py": "", GATE: ""}
-OSTREE = {
-    "run/ostree-booted": "",
-    f"{UNITS}/rpm-ostreed-automatic.service": "",
-    f"{UNITS}/rpm-ostreed-automatic.service.d/50-go-health-hook.conf": "",
-    f"{UNITS}/ostree-finalize-staged.service.d/50-go-health-hook.conf": "",
-    f"{UNITS}/greenboot-healthcheck.service": "",
-    "usr/lib/greenboot/check/required.d/50_go_health_hook.sh": "",
+CONF = Path(__file__).parents[2] / "conf"
+OURS = {
+    str(path.relative_to(CONF)): path.read_text()
+    for folder in (UNITS, "usr/lib/greenboot")
+    for path in (CONF / folder).rglob("*")
+    if path.is_file()
 }
+GREENBOOT = {
+    f"{UNITS}/greenboot-healthcheck.service": "[Service]\n",
+    "etc/systemd/system/multi-user.target.wants/greenboot-healthcheck.service": "",
+}
+OSTREE = {"run/ostree-booted": "", f"{UNITS}/rpm-ostreed-automatic.service": "[Service]\n", **GREENBOOT, **OURS}
+LOCAL = "etc/systemd/system"
 
 
 def laid(root: Path, files: dict[str, str]) -> Path:
@@ -92,17 +97,79 @@ def test_dnf_gates_need_every_file(tmp_path: Path, files: dict[str, str], name: 
         ("dnf5", DNF5, {"etc/dnf/libdnf5.conf.d/a.conf": "[main]\nplugins = no\n"}, "a.conf:2: plugins = no"),
         ("dnf5", DNF5, {ACTIONS_CONF: "[main]\nenabled = 0\n"}, "actions.conf:2: enabled = 0"),
         ("dnf5", DNF5, {ACTIONS_CONF: "[main]\nenabled = installroot-only\n"}, "installroot-only"),
-        ("dnf5", DNF5, {ACTIONS: "#pre_transaction:::x\n"}, "not in place"),
+        ("dnf5", DNF5, {ACTIONS_CONF: "[main]\nname = actions\n"}, "is off"),
+        ("dnf5", DNF5, {ACTIONS_CONF: "[main]\nname = other\nenabled = 1\n"}, "no file enables"),
+        ("dnf5", DNF5, {ACTIONS: "#pre_transaction:::x\n"}, "no pre_transaction line"),
+        ("dnf5", DNF5, {"etc/dnf/dnf.conf": "[main]\npluginconfpath=/opt/x\n"}, "dnf.conf:2: /opt/x"),
+        ("dnf5", DNF5, {"etc/dnf/libdnf5.conf.d/a.conf": "[main]\nplugin_conf_dir=/a, /b\n"}, "a.conf:2: /a, /b"),
+        ("dnf5", DNF5, {"etc/dnf/dnf.conf": "[main]\npluginpath=/opt/x\n"}, "pluginpath = /opt/x"),
+        ("dnf4", DNF4, {"etc/dnf/dnf.conf": "[main]\npluginconfpath=/opt\n",
+                        "opt/go_health_hook.conf": "[main]\nenabled=0\n"}, "enabled = 0"),
+        ("rpm-ostree", OSTREE, {f"{LOCAL}/rpm-ostreed-automatic.service.d/50-go-health-hook.conf": ""},
+         "does not call the gate"),
+        ("rpm-ostree", OSTREE, {f"{LOCAL}/rpm-ostreed-automatic.service.d/90-x.conf": "[Service]\nExecStartPre=\n"},
+         "does not call the gate"),
+        ("staged", OSTREE, {f"{LOCAL}/ostree-finalize-staged.service.d/50-go-health-hook.conf": ""}, "does not want"),
+        ("staged", OSTREE, {f"{LOCAL}/go-health-hook-staged.path": ""}, "go-health-hook-staged.path is masked"),
+        ("staged", OSTREE, {f"{LOCAL}/go-health-hook-guard.service": ""}, "go-health-hook-guard.service is masked"),
+        ("boot", OSTREE, {f"{LOCAL}/greenboot-healthcheck.service": ""}, "greenboot-healthcheck.service is masked"),
+        ("boot", OSTREE, {"etc/greenboot/greenboot.conf": 'DISABLED_HEALTHCHECKS=("a.sh" "50_go_health_hook.sh")\n'},
+         "greenboot.conf:1: DISABLED_HEALTHCHECKS"),
         ("dnf4", DNF4, {"etc/dnf/dnf.conf": "[main]\nplugins=False\n"}, "/etc/dnf/dnf.conf:2: plugins = False"),
         ("dnf4", DNF4, {"etc/dnf/plugins/go_health_hook.conf": "[main]\nenabled=0\n"}, "enabled = 0"),
         ("dnf4", DNF4, {"etc/dnf/dnf.conf": "[main]\npluginpath=/opt/plugins\n"}, "pluginpath = /opt/plugins"),
     ],
-)
+)  # fmt: skip
 def test_settings_that_unwire_a_gate(
     tmp_path: Path, name: str, files: dict[str, str], change: dict[str, str], says: str
 ) -> None:
     found = gate(name, laid(tmp_path, {**files, **change}))
     assert (found.state, says in found.how) == (NOT_WIRED, True), found.how
+    assert found.remedy
+
+
+SHARE = "usr/share/dnf5"
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "change"),
+    [
+        ("dnf5", DNF5, {"etc/dnf/libdnf5.conf.d/10.conf": "[main]\nplugins=0\n",
+                        f"{SHARE}/libdnf.conf.d/20.conf": "[main]\nplugins=1\n"}),
+        ("dnf5", DNF5, {"etc/dnf/libdnf5.conf.d/20.conf": "[main]\n",
+                        f"{SHARE}/libdnf.conf.d/20.conf": "[main]\nplugins=0\n"}),
+        ("dnf5", DNF5, {ACTIONS_CONF: "[main]\nname=x\n",
+                        f"{SHARE}/libdnf.plugins.conf.d/z.conf": "[main]\nname=actions\nenabled=ON\n"}),
+        ("dnf5", DNF5, {"etc/dnf/dnf.conf": "[main]\nplugin_conf_dir=/opt/x,/etc/dnf/libdnf5-plugins\n"}),
+        ("rpm-ostree", OSTREE, {f"{LOCAL}/rpm-ostreed-automatic.service.d/10-x.conf": "[Service]\nExecStartPre=\n"}),
+        ("boot", OSTREE, {"etc/greenboot/greenboot.conf": '# DISABLED_HEALTHCHECKS=("50_go_health_hook.sh")\n'}),
+    ],
+)  # fmt: skip
+def test_settings_that_leave_a_gate_wired(
+    tmp_path: Path, name: str, files: dict[str, str], change: dict[str, str]
+) -> None:
+    found = gate(name, laid(tmp_path, {**files, **change}))
+    assert found.state == WIRED, found.how
+
+
+def test_without_greenboot_the_boot_has_a_unit_of_its_own(tmp_path: Path) -> None:
+    files = {name: text for name, text in OSTREE.items() if name not in GREENBOOT}
+    assert gate("boot", laid(tmp_path, files)).how == "go-health-hook-boot.service"
+    for link in ("boot-complete.target.requires", "multi-user.target.wants"):
+        (tmp_path / UNITS / link / "go-health-hook-boot.service").unlink()
+    found = gate("boot", tmp_path)
+    assert (found.state, found.remedy) == (NOT_WIRED, "systemctl enable go-health-hook-boot.service")
+
+
+def test_a_deployment_that_is_not_booted_is_an_image_system(tmp_path: Path) -> None:
+    (laid(tmp_path, {**OSTREE, **DNF5}) / "run/ostree-booted").unlink()
+    (tmp_path / "ostree").symlink_to("sysroot/ostree")
+    found = {g.name: g.state for g in wiring(tmp_path).gates}
+    assert (found["dnf5"], found["staged"]) == (NOT_HERE, WIRED)
+
+
+def test_every_gate_has_its_wiring(tmp_path: Path) -> None:
+    assert {g.name for g in wiring(tmp_path).gates} == set(cli.gates())
 
 
 def test_a_later_file_wins(tmp_path: Path) -> None:
@@ -211,8 +278,10 @@ def test_refresh_writes_message_and_metrics(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_the_words_of_systemctl_are_understood() -> None:
-    blocks = services.parse("Id=a.timer\nLastTriggerUSec=@1795366853\n\nId=b.service\nDropInPaths=/x/50.conf /y\n")
+    blocks = services.parse(
+        "Id=a.timer\nLastTriggerUSec=@1795366853\n\nId=b.service\nExecStartPre={ a }\nExecStartPre={ b }\n"
+    )
     assert blocks == [
         {"Id": "a.timer", "LastTriggerUSec": "1795366853"},
-        {"Id": "b.service", "DropInPaths": "/x/50.conf /y"},
+        {"Id": "b.service", "ExecStartPre": "{ a }\n{ b }"},
     ]

@@ -152,7 +152,8 @@ def _timer(timer: dict[str, Any]) -> str:
     state = "active" if timer["active"] else f"not active ({timer['enabled'] or 'not enabled'})"
     if timer["last_trigger"] is None:
         return f"{timer['timer']}: {state}, has not run yet"
-    result = timer["result"] or "still running"
+    # What came of it is not kept over a reboot; when it was, is.
+    result = "still running" if timer["running"] else timer["result"] or "has not run since this boot"
     failed = f", exit status {timer['exit_status']}" if timer["exit_status"] else ""
     return f"{timer['timer']}: {state}, last {motd.when(timer['last_trigger'])}: {result}{failed}"
 

@@ -19,7 +19,8 @@ PROPERTIES = (
     "LoadState",
     "ActiveState",
     "UnitFileState",
-    "DropInPaths",
+    "ExecStartPre",
+    "Wants",
     "RequiredBy",
     "WantedBy",
     "Result",
@@ -50,10 +51,14 @@ def show(names: Sequence[str], deadline: Deadline) -> dict[str, dict[str, str]]:
 
 def parse(text: str) -> list[dict[str, str]]:
     """The blocks of `systemctl show`, one a unit, in the order of the question."""
-    return [
-        {key: _time(value) for key, _, value in (line.partition("=") for line in block.splitlines())}
-        for block in text.split("\n\n")
-    ]
+    blocks = []
+    for block in text.split("\n\n"):
+        found: dict[str, str] = {}
+        for key, _, value in (line.partition("=") for line in block.splitlines()):
+            # A list of commands is a line each.
+            found[key] = f"{found[key]}\n{value}" if key in found else _time(value)
+        blocks.append(found)
+    return blocks
 
 
 def _time(value: str) -> str:
