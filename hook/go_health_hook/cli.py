@@ -150,6 +150,8 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    # What a terminal of another character set cannot show is no reason to say nothing.
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
 def _main(argv: list[str]) -> int:

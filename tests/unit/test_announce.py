@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.toolchains.deadfs import dead_mount
 
 from go_health_hook.announce import journal, metrics, motd, publish, record
 from go_health_hook.deadline import Deadline
@@ -165,13 +165,27 @@ def test_the_state_stays_small() -> None:
 
 
 def test_state_is_readable_by_all_and_its_lock_is_not(tmp_path: Path) -> None:
-    record.update(lambda state: state["gates"].update(x={"time": 1, "reason": ""}), str(tmp_path / "lib"))
+    run = record.entry(examined(), "x", record.VERDICT, NOW)
+    record.update(lambda state: record.take(state, run), str(tmp_path / "lib"))
     assert (tmp_path / "lib/state.json").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "lib/.lock").stat().st_mode & 0o777 == 0o600
-    assert record.read(str(tmp_path / "lib"))["gates"] == {"x": {"time": 1, "reason": ""}}
+    assert record.read(str(tmp_path / "lib"))["gates"] == {"x": run}
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "gates": {"a": 1}}', "\0" * 100])
+def lacking(kind: str, key: str) -> str:
+    """A state that lacks one key of its run or of its block."""
+    state = state_of(("dnf5", "fail", NOW))
+    del state[kind]["dnf5"][key]
+    return json.dumps(state)
+
+
+DAMAGED = ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "gates": {"a": 1}}', "\0" * 100, "[" * 100_000]
+DAMAGED += [json.dumps(state_of(("dnf5", "fail", at))) for at in (float("nan"), float("inf"), 1e300)]
+DAMAGED += [lacking("gates", key) for key in ("gate", "event", "exit_status", "elapsed_s", "results", "go_version")]
+DAMAGED += [lacking("blocks", key) for key in ("gate", "since", "count", "reason", "remedy", "subject")]
+
+
+@pytest.mark.parametrize("damage", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_state_is_said_and_begun_anew(tmp_path: Path, damage: str) -> None:
     (tmp_path / "state.json").write_text(damage)
     with pytest.raises(record.StateError, match="is damaged"):
@@ -186,7 +200,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from go_health_hook.announce import record
 def change(state):
-    block = state["blocks"].setdefault("dnf5", {"gate": "dnf5", "since": 1.0, "count": 0, "reason": "x" * 5000})
+    words = {"gate": "dnf5", "reason": "x" * 5000, "remedy": "", "subject": "running"}
+    block = state["blocks"].setdefault("dnf5", {**words, "since": 1.0, "count": 0})
     block["count"] += 1
 for i in range(int(sys.argv[3])):
     record.update(change, sys.argv[2])
@@ -352,20 +367,6 @@ def test_what_cannot_be_written_is_said_in_one_line_and_the_rest_is(root: Path, 
     assert (root / "etc/motd.d/go-health-hook").exists()
 
 
-@pytest.mark.root
-def test_a_disk_that_never_answers_is_left_behind(root: Path, receiver: Receiver, capfd: Any) -> None:
-    (root / "var/lib/go-health-hook").mkdir(parents=True)
-    os.mkfifo(root / "var/lib/go-health-hook/state.json")
-    publish.publish(examined(), "dnf5", root=str(root))
-    assert "record: still being written" in capfd.readouterr().err
-    assert receiver.entry()["GO_HEALTH_GATE"] == ["dnf5"]
-    # It goes on when the disk does, and ends: whoever gets its lock comes after it.
-    with (root / "var/lib/go-health-hook/.lock").open() as lock:
-        os.close(os.open(root / "var/lib/go-health-hook/state.json", os.O_WRONLY))
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    assert record.read(str(root / "var/lib/go-health-hook"))["blocks"]["dnf5"]["count"] == 1
-
-
 def workers() -> set[int]:
     """The processes that this one has started and not seen the end of."""
     return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
@@ -376,30 +377,45 @@ def left_behind(before: set[int]) -> int:
     return worker
 
 
+@pytest.fixture
+def busy(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The record, with another writer in it: what it gives, called, lets go."""
+    monkeypatch.setattr(record, "LOCK_SECONDS", 60.0)
+    directory = root / "var/lib/go-health-hook"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock.close
+
+
+@pytest.mark.root
+def test_what_takes_long_is_left_behind(root: Path, receiver: Receiver, capfd: Any, busy: Any) -> None:
+    before = workers()
+    publish.publish(examined(), "dnf5", root=str(root))
+    assert "record: still being written" in capfd.readouterr().err
+    assert receiver.entry()["GO_HEALTH_GATE"] == ["dnf5"]
+    busy()
+    os.waitpid(left_behind(before), 0)
+    assert record.read(str(root / "var/lib/go-health-hook"))["blocks"]["dnf5"]["count"] == 1
+
+
 @pytest.mark.root
 @pytest.mark.usefixtures("receiver")
-def test_what_is_left_behind_does_not_end_because_it_is_asked_to(root: Path) -> None:
+def test_what_is_left_behind_does_not_end_because_it_is_asked_to(root: Path, busy: Any) -> None:
     """As when dnf5 automatic has been refused and has left: systemd ends what remains of its service."""
-    (root / "var/lib/go-health-hook").mkdir(parents=True)
-    os.mkfifo(root / "var/lib/go-health-hook/state.json")
     before = workers()
     publish.publish(examined(), "dnf5", root=str(root))
     worker = left_behind(before)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         os.kill(worker, number)
-    # Both the writer and the glance read it, one after the other or at once: give it an end until they are through.
-    ended = (0, 0)
-    while not ended[0]:
-        ended = os.waitpid(worker, os.WNOHANG)
-        with contextlib.suppress(OSError):  # nobody reads it at the moment, or it has been replaced
-            os.close(os.open(root / "var/lib/go-health-hook/state.json", os.O_WRONLY | os.O_NONBLOCK))
-    assert ended == (worker, 0)
+    busy()
+    assert os.waitpid(worker, 0) == (worker, 0)
     assert record.read(str(root / "var/lib/go-health-hook"))["blocks"]["dnf5"]["count"] == 1
     assert (root / "etc/motd.d/go-health-hook").exists()
 
 
 @pytest.fixture
-def eight_days(root: Path) -> Path:
+def eight_days(root: Path) -> None:
     """A state in which dnf5 has held updates back for eight days, with its message at login."""
     (root / "prom").mkdir()
     directory = root / "var/lib/go-health-hook"
@@ -407,27 +423,23 @@ def eight_days(root: Path) -> Path:
     run = record.entry(examined(), "dnf5", record.VERDICT, since)
     record.update(lambda state: record.take(state, run), str(directory))
     publish.refresh(record.read(str(directory)), examined(metrics_directory="/prom").announce, root=str(root))
-    return directory
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("status", ["fail", "pass"])
 def test_another_writer_is_waited_for_before_anything_is_overwritten(
-    root: Path, receiver: Receiver, eight_days: Path, status: str, monkeypatch: pytest.MonkeyPatch
+    root: Path, receiver: Receiver, eight_days: None, busy: Any, status: str
 ) -> None:
-    monkeypatch.setattr(record, "LOCK_SECONDS", 60.0)
     message, figures = root / "etc/motd.d/go-health-hook", root / "prom/go_health_hook.prom"
     before, told, measured = workers(), message.read_text(), figures.read_text()
     assert told.startswith("URGENT: updates have been held back for 8 days")
-    with (eight_days / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        publish.publish(examined(status, metrics_directory="/prom"), "dnf5", root=str(root), wait=0.5)
-        worker = left_behind(before)
-        entry = receiver.entry()
-        assert entry["MESSAGE_ID"] == [journal.MESSAGE_IDS["blocked" if status == "fail" else "allowed"]]
-        assert entry["PRIORITY"] == [str(journal.CRIT if status == "fail" else journal.INFO)]
-        assert (message.read_text(), figures.read_text()) == (told, measured)
-    os.waitpid(worker, 0)
+    publish.publish(examined(status, metrics_directory="/prom"), "dnf5", root=str(root), wait=0.5)
+    entry = receiver.entry()
+    assert entry["MESSAGE_ID"] == [journal.MESSAGE_IDS["blocked" if status == "fail" else "allowed"]]
+    assert entry["PRIORITY"] == [str(journal.CRIT if status == "fail" else journal.INFO)]
+    assert (message.read_text(), figures.read_text()) == (told, measured)
+    busy()
+    os.waitpid(left_behind(before), 0)
     if status == "fail":
         assert message.read_text().startswith("URGENT: updates have been held back for 8 days")
         assert "dnf5, 2 times: " in message.read_text()
@@ -438,12 +450,20 @@ def test_another_writer_is_waited_for_before_anything_is_overwritten(
         assert samples(figures.read_text())["verdict_blocked", "gate=dnf5"] == 0
 
 
+@pytest.fixture
+def dead(root: Path) -> Any:
+    """A disk that never answers, where the record is."""
+    (root / "var/lib/go-health-hook").mkdir(parents=True, exist_ok=True)
+    with dead_mount(root / "var/lib/go-health-hook"):
+        yield
+
+
 @pytest.mark.root
-def test_a_message_that_is_there_is_not_replaced_by_a_guess(root: Path, receiver: Receiver, eight_days: Path) -> None:
+def test_a_message_that_is_there_is_not_replaced_by_a_guess(
+    root: Path, receiver: Receiver, eight_days: None, dead: None
+) -> None:
     message = root / "etc/motd.d/go-health-hook"
     told = message.read_text()
-    (eight_days / "state.json").unlink()
-    os.mkfifo(eight_days / "state.json")
     for status in ("fail", "pass"):
         before = workers()
         publish.publish(examined(status), "dnf5", root=str(root), wait=0.5)
@@ -453,11 +473,10 @@ def test_a_message_that_is_there_is_not_replaced_by_a_guess(root: Path, receiver
 
 
 @pytest.mark.root
-def test_a_first_message_does_not_wait_for_the_disk(root: Path) -> None:
-    (root / "var/lib/go-health-hook").mkdir(parents=True)
-    os.mkfifo(root / "var/lib/go-health-hook/state.json")
+def test_a_first_message_does_not_wait_for_the_disk(root: Path, receiver: Receiver, dead: None) -> None:
     before = workers()
     publish.publish(examined(), "dnf5", root=str(root))
+    assert receiver.entry()["GO_HEALTH_GATE"] == ["dnf5"]
     worker = left_behind(before)
     while not (root / "etc/motd.d/go-health-hook").exists():
         assert os.waitpid(worker, os.WNOHANG) == (0, 0)
@@ -466,10 +485,8 @@ def test_a_first_message_does_not_wait_for_the_disk(root: Path) -> None:
 
 
 @pytest.mark.root
-def test_what_was_given_up_is_said(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_what_was_given_up_is_said(root: Path, busy: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     monkeypatch.setattr(publish, "OUTLIVE", 1)
-    (root / "var/lib/go-health-hook").mkdir(parents=True)
-    os.mkfifo(root / "var/lib/go-health-hook/state.json")
     publish.publish(examined(), "dnf5", root=str(root), wait=60)
     assert "motd, record: given up after 1 s" in capfd.readouterr().err
 

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +261,26 @@ def test_a_damaged_state_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     laid(tmp_path, {**DNF5, "var/lib/go-health-hook/state.json": "{"})
     code, out = status(tmp_path, capsys)
     assert (code, "is damaged" in out) == (0, True)
+
+
+def test_a_root_that_others_write_drives_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held_back(laid(tmp_path, DNF5))
+    state = tmp_path / "var/lib/go-health-hook/state.json"
+    state.write_text(state.read_text().replace("is cut short", "\\u001b]0;owned\\u0007"))
+    code, out = status(tmp_path, capsys)
+    assert (code, "owned" in out, out.isascii(), "\x1b" in out) == (1, True, True, False)
+    state.unlink()
+    os.mkfifo(state)
+    assert "is no regular file" in status(tmp_path, capsys)[1]
+
+
+def test_a_terminal_that_cannot_show_it_gets_a_question_mark(tmp_path: Path) -> None:
+    held_back(laid(tmp_path, DNF5), "goroot: " + "a long reason " * 40)
+    hook = Path(__file__).parents[2] / "hook"
+    command = [sys.executable, "-m", "go_health_hook", "--root", str(tmp_path), "status"]
+    env = {**os.environ, "PYTHONPATH": str(hook), "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, "?" in done.stdout) == (1, "", True), done.stdout
 
 
 @pytest.mark.root

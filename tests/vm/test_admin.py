@@ -70,8 +70,10 @@ def entries(vm: VM, kind: str) -> list[dict[str, Any]]:
 
 
 def login(vm: VM) -> str:
-    """What a login shows: the files that pam_motd reads, in its own order of directories (pam_motd(8))."""
-    return vm.run("cat /etc/motd.d/* /run/motd.d/* /usr/lib/motd.d/* 2>/dev/null; true").stdout
+    """What a person sees who logs in at a terminal: login(1) and its pam_motd, until their shell has ended."""
+    answer = vm.run("exec login -f dev", tty="all", stdin=b"exit\n")
+    assert answer.status == 0, answer
+    return answer.stdout
 
 
 @pytest.fixture
@@ -210,3 +212,67 @@ def test_status_shows_the_updaters_timers_as_systemd_sees_them(machine: VM) -> N
     assert (timer["timer"], timer["active"]) == ("dnf5-automatic.timer", True)
     assert (timer["result"], timer["exit_status"]) == ("exit-code", 7)
     assert "dnf5-automatic.timer: active" in machine.run("go-health-hook status").stdout
+
+
+def gates(vm: VM) -> dict[str, dict[str, str]]:
+    return {gate["gate"]: gate for gate in status(vm)["gates"]}
+
+
+@pytest.fixture
+def image_system(machine: VM) -> Iterator[VM]:
+    """The machine, taken for one that updates itself as images: rpm-ostree's units are stand-ins, systemd is not."""
+    machine.ok("touch /run/ostree-booted")
+    for unit in ("rpm-ostreed-automatic", "ostree-finalize-staged"):
+        machine.put(f"/run/systemd/system/{unit}.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n")
+    machine.ok("systemctl daemon-reload; systemctl start go-health-hook-staged.path")
+    yield machine
+    machine.ok("systemctl stop go-health-hook-staged.path; rm /run/ostree-booted; systemctl daemon-reload")
+
+
+@pytest.mark.parametrize(
+    ("gate_name", "do", "undo"),
+    [
+        (
+            "rpm-ostree",
+            "mkdir -p /etc/systemd/system/rpm-ostreed-automatic.service.d; "
+            "ln -s /dev/null /etc/systemd/system/rpm-ostreed-automatic.service.d/50-go-health-hook.conf",
+            "",
+        ),
+        (
+            "rpm-ostree",
+            "mkdir -p /etc/systemd/system/rpm-ostreed-automatic.service.d; printf '[Service]\nExecStartPre=\n' "
+            ">/etc/systemd/system/rpm-ostreed-automatic.service.d/90-mine.conf",
+            "rm /etc/systemd/system/rpm-ostreed-automatic.service.d/90-mine.conf; systemctl daemon-reload",
+        ),
+        (
+            "staged",
+            "mkdir -p /etc/systemd/system/ostree-finalize-staged.service.d; "
+            "ln -s /dev/null /etc/systemd/system/ostree-finalize-staged.service.d/50-go-health-hook.conf",
+            "",
+        ),
+        ("staged", "systemctl mask go-health-hook-guard.service", ""),
+        ("staged", "systemctl stop go-health-hook-staged.path", ""),
+        ("boot", "systemctl mask go-health-hook-boot.service", ""),
+    ],
+)
+def test_status_sees_what_systemd_sees(image_system: VM, gate_name: str, do: str, undo: str) -> None:
+    assert gates(image_system)[gate_name]["state"] == "wired", gates(image_system)
+    image_system.ok(f"{do}; systemctl daemon-reload")
+    gate = gates(image_system)[gate_name]
+    assert gate["state"] == "not wired"
+    image_system.ok(undo or gate["remedy"])
+    assert gates(image_system)[gate_name]["state"] == "wired", gate
+
+
+def test_a_timer_that_has_not_run_since_the_boot_does_not_run(machine: VM) -> None:
+    folder = "/run/systemd/system"
+    machine.put(f"{folder}/dnf-automatic.service", "[Service]\nType=oneshot\nExecStart=/bin/cat /run/until\n")
+    machine.put(f"{folder}/dnf-automatic.timer", "[Timer]\nOnCalendar=yearly\nPersistent=yes\n")
+    machine.ok("mkfifo /run/until; touch /var/lib/systemd/timers/stamp-dnf-automatic.timer; systemctl daemon-reload")
+    machine.ok("systemctl start dnf-automatic.timer")
+    assert "has not run since this boot" in machine.run("go-health-hook status").stdout
+    machine.ok("systemctl start --no-block dnf-automatic.service; systemctl is-active dnf-automatic.service; true")
+    assert "still running" in machine.run("go-health-hook status").stdout
+    machine.ok("echo >/run/until; systemctl start dnf-automatic.service & echo >/run/until; wait")
+    assert "success" in machine.run("go-health-hook status").stdout
+    machine.ok("systemctl stop dnf-automatic.timer; rm /run/until /run/systemd/system/dnf-automatic.*")

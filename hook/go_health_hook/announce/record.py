@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import time
 
 from go_health_hook.errors import HookError
@@ -121,17 +122,31 @@ def read(directory: str = DIRECTORY) -> dict[str, Any]:
     """The state; an empty one where there is none yet. Raises StateError when it cannot be read or makes no sense."""
     path = f"{directory}/{NAME}"
     try:
-        with open(path, "rb") as file:
+        # Below a root that others write, it may be anything: a pipe is not waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise StateError(f"{path}: is no regular file", hint="it is begun anew at the next verdict")
             state = json.loads(file.read(MAX_BYTES))
     except FileNotFoundError:
         return empty()
     except OSError as error:
         raise StateError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         state = None
     if not _sound(state):
         raise StateError(f"{path}: is damaged", hint="it is begun anew at the next verdict")
     return {**empty(), **state}
+
+
+# What is kept of a check in a run, of a run, and of a block, by type; readers rely on it.
+_RESULT = {"check": str, "status": str, "elapsed_s": float}
+_RUN = {
+    **dict.fromkeys(("gate", "event", "verdict", "reason", "remedy", "subject", "go_version"), str),
+    **dict.fromkeys(("time", "elapsed_s"), float),
+    "exit_status": int,
+}
+_BLOCK = {**dict.fromkeys(("gate", "reason", "remedy", "subject"), str), "since": float, "count": int}
+FAR = 1e11  # seconds since 1970: what no calendar shows any more
 
 
 def _sound(state: Any) -> bool:
@@ -139,17 +154,29 @@ def _sound(state: Any) -> bool:
     try:
         return (
             state["schema"] == 1
+            and all(_is(run, _RUN) and all(_is(r, _RESULT) for r in run["results"]) for run in state["gates"].values())
             and all(
-                isinstance(e["time"], (int, float)) and isinstance(e["reason"], str) for e in state["gates"].values()
+                run[kind] is None or _fits(run[kind], float)
+                for run in state["gates"].values()
+                for kind in ("expected_gomaxprocs", "actual_gomaxprocs")
             )
-            and all(
-                isinstance(b["since"], (int, float)) and isinstance(b["reason"], str) and isinstance(b["count"], int)
-                for b in state["blocks"].values()
-            )
+            and all(_is(block, _BLOCK) for block in state["blocks"].values())
             and isinstance(state["history"], list)
+            and isinstance(state.get("wired", {}), dict)
+            and (state.get("misaligned") is None or _fits(state["misaligned"], int))
         )
     except (KeyError, TypeError, AttributeError):
         return False
+
+
+def _is(entry: dict[str, Any], shape: dict[str, type]) -> bool:
+    return all(_fits(entry[key], kind) for key, kind in shape.items())
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, (int, float)) and -FAR < value < FAR
+    return isinstance(value, kind)
 
 
 def update(

@@ -11,6 +11,7 @@ from go_health_hook.announce import motd, publish, record
 from go_health_hook.announce.style import Style
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput
+from go_health_hook.text import clean
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, Wiring
 
 TYPE_CHECKING = False
@@ -141,7 +142,8 @@ def _headline(report: dict[str, Any]) -> str:
 
 def _row(style: Style, label: str, value: str, colour: str = "", most: int = 2) -> str:
     """One row of at most so many lines: what is cut off stands whole in the JSON."""
-    lines = style.wrap(value, LABEL + 2).split("\n")
+    label = clean(label, LABEL - 1)
+    lines = style.wrap(clean(value, 2000), LABEL + 2).split("\n")
     if len(lines) > most:
         lines = [*lines[: most - 1], lines[most - 1][: style.width - 1] + "…"]
     row = f"  {label:<{LABEL}}" + "\n".join(lines)
