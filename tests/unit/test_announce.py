@@ -47,7 +47,8 @@ def examined(status: str = "fail", kind: str = "running", metrics_directory: str
 def state_of(*runs: tuple[str, str, float], kind: str = "running") -> dict[str, Any]:
     state = record.empty()
     for gate, status, at in runs:
-        record.take(state, record.entry(examined(status, kind), gate, record.VERDICT, at))
+        event = record.FOUND if (gate, status) == ("check", "fail") else record.VERDICT
+        record.take(state, record.entry(examined(status, kind), gate, event, at))
     return state
 
 
@@ -343,6 +344,18 @@ def test_an_override_is_on_the_record(root: Path, receiver: Receiver) -> None:
 
 @pytest.mark.root
 @pytest.mark.usefixtures("patient")
+def test_what_was_only_found_is_not_said_to_be_held_back(root: Path, receiver: Receiver) -> None:
+    """A person's run, and the look at Go after a transaction, which has gone through whatever it shows."""
+    publish.publish(examined(), "dnf5", event=record.FOUND, root=str(root))
+    entry = receiver.entry()
+    assert (entry["MESSAGE_ID"], entry["PRIORITY"]) == ([journal.MESSAGE_IDS["broken"]], ["4"])
+    assert entry["MESSAGE"][0].startswith("Go found broken (dnf5): ")
+    assert record.read(str(root / "var/lib/go-health-hook"))["blocks"] == {}
+    assert not (root / "etc/motd.d/go-health-hook").exists()
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("patient")
 def test_a_discarded_update_is_held_back_no_more(root: Path, receiver: Receiver) -> None:
     examination = examined(kind="staged")
     publish.publish(examination, "staged", root=str(root))
@@ -489,6 +502,12 @@ def test_what_was_given_up_is_said(root: Path, busy: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(publish, "OUTLIVE", 1)
     publish.publish(examined(), "dnf5", root=str(root), wait=60)
     assert "motd, record: given up after 1 s" in capfd.readouterr().err
+
+
+def test_the_fleet_is_told_how_to_select_what_was_held_back() -> None:
+    text = (HOOK.parent / "packaging/fleet.md").read_text()
+    named = re.findall("MESSAGE_ID=([0-9a-f]{32})", text)
+    assert named == [journal.MESSAGE_IDS["blocked"], journal.MESSAGE_IDS["timeout"]]
 
 
 def test_every_kind_of_event_has_a_number_of_its_own() -> None:

@@ -28,6 +28,7 @@ MESSAGE_IDS = {
     "allowed": "fb316bdf977845029199740bdc77a087",
     "blocked": "171be386ff984068a16631d231bf9af8",
     "timeout": "da8e996fcf8f493cb7c9a90723aeb245",
+    "broken": "b8d7a2a1f0a84f53b6bd5be9c8d2ad4e",
     "fault": "40fb88969d184971a3a22f4ac553e423",
     "override": "8959b0a26e694c5b853fc3b3a4496a9a",
     "warned": "e4f4f4f4880749dcb3fc18a9d34661f2",

@@ -48,9 +48,10 @@ def publish(
 ) -> None:
     """Announce one run of a gate as the [announce] settings say; one line on stderr for what could not be written.
 
-    `event` is record.VERDICT; or OVERRIDE or WARNED when the update went ahead although the verdict is block. Only
-    root's runs are announced. Costs WAIT seconds at most, whatever disk or journal does; a gate that is a unit of
-    its own gives a longer `wait`, since systemd kills what such a unit leaves behind.
+    `event` is record.VERDICT; or OVERRIDE or WARNED when the update went ahead although the verdict is block; or FOUND
+    when there was none that could have been held back. Only root's runs are announced. Costs WAIT seconds at most,
+    whatever disk or journal does; a gate that is a unit of its own gives a longer `wait`, since systemd kills what such
+    a unit leaves behind.
     """
     new = record.entry(examination, gate, event, time.time())
     _announce(lambda state: record.take(state, new), new, examination.announce, root, wait)
@@ -194,6 +195,9 @@ def _of_run(new: dict[str, Any], state: dict[str, Any]) -> Entry:
         kind, head, priority = "fault", "Nothing decided, the update goes on", journal.ERR
     elif not block:
         kind, head, priority = "allowed", "Updates allowed", journal.INFO
+    elif new["event"] == record.FOUND:
+        late = new["exit_status"] == EXIT_TIMEOUT
+        kind, head, priority = "broken", "Go could not be judged" if late else "Go found broken", journal.WARNING
     elif new["event"] != record.VERDICT:
         kind, priority = new["event"], journal.NOTICE
         head = "Let through by an override" if kind == record.OVERRIDE else "Only warned about, as configured"

@@ -27,10 +27,12 @@ MAX_GATES = 16
 MAX_HISTORY = 50
 LOCK_SECONDS = 2.0
 
-# What became of the verdict: it was followed, or the update went ahead whatever it was.
+# What became of the verdict: it was followed, or the update went ahead whatever it was. FOUND: there was no update to
+# hold back, since a person asked, or the transaction is over.
 VERDICT = "verdict"
 OVERRIDE = "override"
 WARNED = "warned"
+FOUND = "found"
 
 
 class StateError(HookError):
@@ -70,15 +72,15 @@ def entry(examination: Examination, gate: str, event: str, now: float) -> dict[s
 
 
 def holds_back(run: dict[str, Any]) -> bool:
-    """Whether a run held an update back: its verdict was followed, and it was not a person's (gate "check")."""
-    return bool(run["verdict"] == "block" and run["event"] == VERDICT and run["gate"] != "check")
+    """Whether a run held an update back: its verdict was followed."""
+    return bool(run["verdict"] == "block" and run["event"] == VERDICT)
 
 
 def take(state: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
     """Lay one run into the state; return the blocks that it ended.
 
     A gate's own next verdict that lets updates go ends its block, an override too. A healthy running toolchain, found
-    by whomever, ends every block that was about it. A person's run (gate "check") holds nothing back, so starts none.
+    by whomever, ends every block that was about it. A broken one that was only FOUND starts none.
     """
     gate, now = new["gate"], new["time"]
     gates, blocks = state["gates"], state["blocks"]
@@ -92,8 +94,6 @@ def take(state: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
         block["count"] += 1
         block["last"] = now
         block.update({key: new[key] for key in ("reason", "remedy", "checks", "subject", "go_version")})
-        return []
-    if new["verdict"] == "block" and new["event"] == VERDICT:
         return []
     if gate in blocks:
         over.append(gate)

@@ -43,9 +43,10 @@ def run(args: argparse.Namespace, settings: Config) -> int:
             print(f"Updates are {overridden}")
     if not args.dry_run and not args.goroot and subject.kind == "running":
         # Another root or GOROOT is not what this machine's updates are judged by.
-        from go_health_hook.announce import publish
+        from go_health_hook.announce import publish, record
 
-        publish.publish(examination, "check", wait=min(PATIENCE, max(deadline.remaining(), LOOK)))
+        event = record.FOUND if examination.verdict.block else record.VERDICT
+        publish.publish(examination, "check", event=event, wait=min(PATIENCE, max(deadline.remaining(), LOOK)))
     return EXIT_ALLOW if args.dry_run else examination.verdict.exit_status
 
 

@@ -25,7 +25,8 @@ EXIT_HELD_BACK = 1
 EXIT_NOT_WIRED = 3
 SECONDS = 10.0  # for all questions to systemd
 PROCESS_SECONDS = 30.0  # for a look at every process
-WORDS = {0: "allowed", 1: "blocked", 3: "blocked, out of time", 4: "not decided"}
+WORDS = {0: "healthy", 1: "broken", 3: "out of time", 4: "not decided"}
+EVENTS = {record.OVERRIDE: ", overridden", record.WARNED: ", warned only", record.FOUND: ", nothing held back"}
 LABEL = 13
 
 
@@ -117,7 +118,7 @@ def text(report: dict[str, Any]) -> str:
         lines += [_row(style, "", _timer(timer)) for timer in report["timers"][:3]]
     lines.append("Last verdicts")
     for run in report["verdicts"][:4]:
-        word = WORDS.get(run["exit_status"], "?") + (f", {run['event']}" if run["event"] != record.VERDICT else "")
+        word = WORDS.get(run["exit_status"], "?") + EVENTS.get(run["event"], "")
         bad = run["exit_status"] != 0
         line = f"{motd.when(run['time'])} {word}: {run['reason']}"
         lines.append(_row(style, run["gate"], line if bad else f"{line} ({run['go_version'] or 'no Go'})", "", 1))

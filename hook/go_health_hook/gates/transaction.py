@@ -144,7 +144,7 @@ def recheck(gate: str, configuration: Callable[[], Config]) -> int:
         return EXIT_ALLOW if settings else EXIT_USAGE
     deadline = Deadline(min(settings.get("budget", "dnf"), CEILING))
     examination = _examine(Subject(), settings, deadline)
-    _publish(examination, gate)
+    _publish(examination, gate, "found" if examination.verdict.block else "verdict")
     if examination.verdict.block:
         loud(f"after this transaction Go is broken: {examination.verdict.reason}")
     return examination.verdict.exit_status
