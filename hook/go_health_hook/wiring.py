@@ -94,12 +94,22 @@ class Wiring:
         self.deadline = deadline
         asked = [*UNITS, *TIMERS, *(_service(timer) for timer in TIMERS)]
         self.units = services.show(asked, deadline) if not self.base else {}
-        self.asked = bool(self.units) or (not self.base and os.path.isdir(services.BOOTED))
+        self.asked = bool(self.units)
         # A deployment that is not booted has /ostree as a link that leads nowhere.
         self.ostree = self._exists("/run/ostree-booted") or bool(self.base and os.path.lexists(f"{self.base}/ostree"))
         self.gates = [self._dnf5(), self._dnf4(), self._rpm_ostree(), self._staged(), self._boot()]
         self.unread = self._unread()
         self.timers = self._timers()
+
+    def lets_go(self, name: str) -> bool:
+        """Whether a gate holds nothing back any more, whatever it said last, since no updater here asks it.
+
+        The lock on a staged deployment stands as long as that does.
+        """
+        gate = next((gate for gate in self.gates if gate.name == name), None)
+        if gate is None or gate.state == WIRED:
+            return gate is None
+        return name != "staged" or not self._exists("/run/ostree/staged-deployment")
 
     def _exists(self, path: str) -> bool:
         return os.path.exists(self.base + path)

@@ -57,7 +57,7 @@ def test_rules_and_dashboard_ask_for_metrics_that_exist(installed: Path) -> None
         assert used <= known
 
 
-def test_ansible_gets_the_status_as_a_local_fact(installed: Path) -> None:
+def local_fact(installed: Path) -> dict[str, Any]:
     ansible = Path(sys.executable).parent / "ansible"
     if not ansible.exists():
         pytest.skip("ansible-core is not in the virtual environment: make testbed puts it there")
@@ -69,6 +69,23 @@ def test_ansible_gets_the_status_as_a_local_fact(installed: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     _, _, text = done.stdout.partition("=>")
-    fact = json.loads(text)["ansible_facts"]["ansible_local"]["go_health_hook"]
+    fact: dict[str, Any] = json.loads(text)["ansible_facts"]["ansible_local"]["go_health_hook"]
+    return fact
+
+
+def test_ansible_gets_the_status_as_a_local_fact(installed: Path) -> None:
+    fact = local_fact(installed)
     assert fact["schema"] == 1
     assert {gate["gate"] for gate in fact["gates"]} == {"dnf5", "dnf4", "rpm-ostree", "staged", "boot"}
+
+
+def test_ansible_is_told_why_there_is_no_status(installed: Path) -> None:
+    defaults = installed / "usr/lib/go-health-hook/defaults.conf"
+    before = defaults.read_text()
+    defaults.write_text('[dnf]\ntransactions = "\\no"\n')
+    try:
+        fact = local_fact(installed)
+    finally:
+        defaults.write_text(before)
+    assert fact["exit_status"] == 2
+    assert "defaults.conf:2" in fact["error"]

@@ -435,7 +435,7 @@ def eight_days(root: Path) -> None:
     since = time.time() - 8 * DAY
     run = record.entry(examined(), "dnf5", record.VERDICT, since)
     record.update(lambda state: record.take(state, run), str(directory))
-    publish.refresh(record.read(str(directory)), examined(metrics_directory="/prom").announce, root=str(root))
+    publish.refresh(record.read(str(directory)), [], examined(metrics_directory="/prom").announce, root=str(root))
 
 
 @pytest.mark.root

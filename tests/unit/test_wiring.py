@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.test_announce import examined
 
 from go_health_hook import cli
 from go_health_hook.announce import record
@@ -260,7 +261,17 @@ def test_the_worst_status_fits_one_screen(tmp_path: Path, capsys: pytest.Capture
 def test_a_damaged_state_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     laid(tmp_path, {**DNF5, "var/lib/go-health-hook/state.json": "{"})
     code, out = status(tmp_path, capsys)
-    assert (code, "is damaged" in out) == (0, True)
+    assert (code, "is damaged" in out, "is not known" in out) == (3, True, True)
+
+
+def test_a_gate_that_could_not_judge_is_not_all_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = laid(tmp_path, DNF5)
+    examination = examined("error")
+    for gate_name, expected in (("staged", 0), ("check", 0), ("dnf5", 3)):
+        run = record.entry(examination, gate_name, record.VERDICT, 1_700_000_000.0)
+        record.update(lambda state, run=run: record.take(state, run), f"{root}{record.DIRECTORY}")  # type: ignore[misc]
+        code, out = status(root, capsys)
+        assert (code, "could not judge: dnf5" in out) == (expected, bool(expected)), gate_name
 
 
 def test_a_root_that_others_write_drives_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,6 +300,7 @@ def test_refresh_writes_message_and_metrics(tmp_path: Path, capsys: pytest.Captu
     held_back(tmp_path)
     config = ["--config", str(tmp_path / "etc/go.conf"), "--root", str(tmp_path)]
     assert cli.main([*config, "status", "--refresh"]) == 1
+    assert 'go_health_hook_verdict_blocked{gate="dnf5"} 1' in (tmp_path / "prom/go_health_hook.prom").read_text()
     assert 'go_health_hook_gate_wired{gate="dnf5"} 1' in (tmp_path / "prom/go_health_hook.prom").read_text()
     assert (tmp_path / "etc/motd.d/go-health-hook").read_text().startswith("URGENT: updates have been held back")
     shutil.rmtree(tmp_path / "var")
@@ -298,6 +310,39 @@ def test_refresh_writes_message_and_metrics(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     assert cli.main([*config, "status", "--refresh"]) == 4
     assert "prom/go_health_hook.prom: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("end", ["switched off", "removed", "unplugged"])
+def test_refresh_ends_a_block_that_no_updater_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    laid(tmp_path, {**DNF5, "etc/go.conf": "[announce]\nmotd = yes\n"})
+    held_back(tmp_path)
+    run = ["--config", str(tmp_path / "etc/go.conf"), "--root", str(tmp_path), "status", "--refresh"]
+    assert cli.main(run) == 1
+    if end == "switched off":
+        (tmp_path / "etc/go.conf").write_text("[dnf]\ntransactions = off\n")
+    elif end == "removed":
+        (tmp_path / ACTIONS).unlink()
+    else:
+        (tmp_path / "usr/bin/dnf5").unlink()
+    capsys.readouterr()
+    assert cli.main(run) == (0 if end == "unplugged" else 3)
+    assert "held back for" not in capsys.readouterr().out
+    assert not (tmp_path / "etc/motd.d/go-health-hook").exists()
+    assert record.read(f"{tmp_path}{record.DIRECTORY}")["history"][-1]["gate"] == "dnf5"
+
+
+@pytest.mark.root
+def test_refresh_keeps_the_block_of_a_deployment_that_is_still_staged(tmp_path: Path) -> None:
+    laid(tmp_path, {**OSTREE, "run/ostree/staged-deployment": ""})
+    run = record.entry(examined(kind="staged"), "staged", record.VERDICT, 1_700_000_000.0)
+    record.update(lambda state: record.take(state, run), f"{tmp_path}{record.DIRECTORY}")
+    (tmp_path / f"{UNITS}/go-health-hook-staged.path").unlink()
+    assert cli.main(["--root", str(tmp_path), "status", "--refresh"]) == 1
+    (tmp_path / "run/ostree/staged-deployment").unlink()
+    assert cli.main(["--root", str(tmp_path), "status", "--refresh"]) == 3
 
 
 def test_the_words_of_systemctl_are_understood() -> None:

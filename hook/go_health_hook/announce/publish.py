@@ -16,7 +16,7 @@ from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from go_health_hook.verdict import Examination
@@ -70,15 +70,20 @@ def note(kind: str, message: str, fields: Mapping[str, str] | None = None, *, ro
     _bounded({"journal": lambda: _log([entry], Places(root).journal)})
 
 
-def refresh(state: dict[str, Any], announce: Mapping[str, Any], *, root: str = "/") -> list[str]:
+def refresh(
+    state: dict[str, Any], ended: Sequence[dict[str, Any]], announce: Mapping[str, Any], *, root: str = "/"
+) -> list[str]:
     """Bring the message at login and the metrics up to date with the state; return a line for each that could not be.
 
-    For a command that a person or a timer runs: waits as long as it takes.
+    `ended` are blocks whose end the journal is still to hear of. For a command that a person or a timer runs: waits as
+    long as it takes.
     """
     places, now = Places(root, announce["metrics-directory"]), time.time()
     jobs: dict[str, Callable[[], None]] = {"motd": lambda: motd.write(state, now, places.motd, announce["motd"])}
     if places.metrics:
         jobs["metrics"] = lambda: metrics.write(state, now, places.metrics)
+    if announce["journal"]:
+        jobs["journal"] = lambda: _log([_of_release(block) for block in ended], places.journal)
     return [line for name, job in jobs.items() for line in [_attempt(name, job)] if line]
 
 
@@ -105,11 +110,11 @@ class _State:
             record.update(self.settle, self.directory, then)
         finally:
             if not self.settled.is_set():
-                self.settle(_readable(self.directory))
+                self.settle(readable(self.directory))
 
     def glance(self) -> None:
         """Read it without its lock, for `soon`."""
-        state = _readable(self.directory)
+        state = readable(self.directory)
         self.change(state)
         self._glanced.append(state)
 
@@ -173,7 +178,8 @@ def _announce(
     _bounded(jobs, wait, known.glance)
 
 
-def _readable(directory: str) -> dict[str, Any]:
+def readable(directory: str) -> dict[str, Any]:
+    """The state, or an empty one where it cannot be read."""
     try:
         return record.read(directory)
     except HookError:

@@ -10,9 +10,9 @@ from go_health_hook import VERSION, override
 from go_health_hook.announce import motd, publish, record
 from go_health_hook.announce.style import Style
 from go_health_hook.deadline import Deadline
-from go_health_hook.errors import EXIT_ALLOW, BadInput
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, BadInput
 from go_health_hook.text import clean
-from go_health_hook.wiring import NOT_HERE, NOT_WIRED, Wiring
+from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wiring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--refresh", action="store_true", help="also bring the message at login and the metrics up to date (root)"
     )
     parser.epilog = (
-        "Exit status: 0 all is well, 1 updates are held back, 2 usage or configuration error, 3 a gate is not wired in."
+        "Exit status: 0 all is well, 1 updates are held back, 2 usage or configuration error, 3 an update might pass "
+        "unjudged: a gate is not wired in, or could not judge, or the record is damaged."
     )
 
 
@@ -48,47 +49,55 @@ def run(args: argparse.Namespace, settings: Config) -> int:
     wiring = Wiring(settings, Deadline(args.budget or SECONDS), root)
     directory = root.rstrip("/") + record.DIRECTORY
     damage = ""
+    troubles = _refresh(wiring, settings, directory, root) if args.refresh else []
     try:
         state = record.read(directory)
     except record.StateError as error:
         state, damage = record.empty(), error.line()
-    report = gather(wiring, state, time.time())
+    report = gather(wiring, state, time.time(), damage)
     try:
         found = override.in_force(root.rstrip("/") + override.FILE)
         report["override"] = found.to_dict() if found else None
         report["override_line"] = found.line() if found else ""
     except BadInput as error:
         report["override"], report["override_line"] = None, error.line()
-    report["state_error"] = damage
-    if args.refresh:
-        _refresh(wiring, state, settings, directory, root)
     if args.json:
         import json
 
         print(json.dumps(report, indent=2))
     else:
         print(text(report))
+    if troubles:
+        raise record.StateError("; ".join(troubles))
     status: int = report["exit_status"]
     return status
 
 
-def gather(wiring: Wiring, state: dict[str, Any], now: float) -> dict[str, Any]:
-    """Everything that is shown, as the JSON has it (schema 1)."""
+def gather(wiring: Wiring, state: dict[str, Any], now: float, damage: str = "") -> dict[str, Any]:
+    """Everything that is shown, as the JSON has it (schema 1); `damage` is why the state could not be read."""
     since = record.held_since(state)
-    missing = any(gate.state == NOT_WIRED for gate in wiring.gates)
-    status = EXIT_HELD_BACK if since is not None else EXIT_NOT_WIRED if missing else EXIT_ALLOW
+    unguarded = any(gate.state == NOT_WIRED for gate in wiring.gates) or bool(_faulty(wiring, state)) or bool(damage)
+    status = EXIT_HELD_BACK if since is not None else EXIT_NOT_WIRED if unguarded else EXIT_ALLOW
     return {
         "schema": 1,
         "version": VERSION,
         "exit_status": status,
         "held_back": None if since is None else {"since": since, "seconds": round(max(0.0, now - since))},
         "gates": [gate.to_dict() for gate in wiring.gates],
+        "could_not_judge": _faulty(wiring, state),
+        "state_error": damage,
         "unread_settings": wiring.unread,
         "timers": wiring.timers,
         "verdicts": sorted(state["gates"].values(), key=lambda run: -run["time"]),
         "blocks": sorted(state["blocks"].values(), key=lambda block: block["since"]),
         "history": state["history"][::-1],
     }
+
+
+def _faulty(wiring: Wiring, state: dict[str, Any]) -> list[str]:
+    """The gates that are called here and whose last run decided nothing, so that the update went on."""
+    called = [gate.name for gate in wiring.gates if gate.state == WIRED]
+    return [name for name in called if state["gates"].get(name, {}).get("exit_status") == EXIT_INTERNAL]
 
 
 def text(report: dict[str, Any]) -> str:
@@ -134,8 +143,12 @@ def _headline(report: dict[str, Any]) -> str:
     held = report["held_back"]
     if held:
         return f"{head}: updates held back for {motd.span(held['seconds'])}, since {motd.when(held['since'])}"
-    if report["exit_status"] == EXIT_NOT_WIRED:
+    if any(gate["state"] == NOT_WIRED for gate in report["gates"]):
         return f"{head}: nothing is held back, but a gate is not wired in"
+    if report["could_not_judge"]:
+        return f"{head}: nothing is held back, but a gate could not judge: {', '.join(report['could_not_judge'])}"
+    if report["state_error"]:
+        return f"{head}: whether updates are held back is not known"
     if all(gate["state"] == NOT_HERE for gate in report["gates"]):
         return f"{head}: no updater that it has a gate for is installed here"
     return f"{head}: all is well, nothing is held back"
@@ -161,20 +174,35 @@ def _timer(timer: dict[str, Any]) -> str:
     return f"{timer['timer']}: {state}, last {motd.when(timer['last_trigger'])}: {result}{failed}"
 
 
-def _refresh(wiring: Wiring, state: dict[str, Any], settings: Config, directory: str, root: str) -> None:
-    """Keep what only this command knows, for the metrics; then write message and metrics."""
+def _refresh(wiring: Wiring, settings: Config, directory: str, root: str) -> list[str]:
+    """Keep what only this command knows, end blocks that nobody else would, write message and metrics.
+
+    Returns a line for each that could not be written.
+    """
     wired = {gate.name: gate.state != NOT_WIRED for gate in wiring.gates if gate.state != NOT_HERE}
-    troubles = []
     known = {"wired": wired, "misaligned": _misaligned() if root == "/" else None}
-    state.update(known)
+    announce = {key: settings.get("announce", key) for key in ("motd", "journal", "metrics-directory")}
+    ended: list[dict[str, Any]] = []
+    states: list[dict[str, Any]] = []
+    troubles: list[str] = []
+
+    def change(state: dict[str, Any]) -> None:
+        state.update(known)
+        for name in [name for name in state["blocks"] if wiring.lets_go(name)]:
+            ended.extend(record.release(state, name, time.time()))
+        states.append(state)
+
+    def tell() -> None:
+        troubles.extend(publish.refresh(states[0], ended, announce, root=root))
+
     try:
-        record.update(lambda now: now.update(known), directory)
+        record.update(change, directory, tell)
     except record.StateError as error:
         troubles.append(error.line())
-    announce = {key: settings.get("announce", key) for key in ("motd", "journal", "metrics-directory")}
-    troubles += publish.refresh(state, announce, root=root)
-    if troubles:
-        raise record.StateError("; ".join(troubles))
+        if not states:
+            change(publish.readable(directory))
+            tell()
+    return troubles
 
 
 def _misaligned() -> int | None:
