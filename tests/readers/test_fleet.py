@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,13 +80,14 @@ def test_ansible_gets_the_status_as_a_local_fact(installed: Path) -> None:
     assert {gate["gate"] for gate in fact["gates"]} == {"dnf5", "dnf4", "rpm-ostree", "staged", "boot"}
 
 
-def test_ansible_is_told_why_there_is_no_status(installed: Path) -> None:
-    defaults = installed / "usr/lib/go-health-hook/defaults.conf"
-    before = defaults.read_text()
-    defaults.write_text('[dnf]\ntransactions = "\\no"\n')
-    try:
-        fact = local_fact(installed)
-    finally:
-        defaults.write_text(before)
+def test_ansible_is_told_why_there_is_no_status(installed: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(installed, tree, symlinks=True)
+    (tmp_path / "bad.conf").write_text('[dnf]\ntransactions = "\\no"\n')
+    hook = tree / "usr/bin/go-health-hook"
+    hook.rename(tree / "usr/bin/real")
+    hook.write_text(f'#!/bin/sh\nexec {tree}/usr/bin/real --config {tmp_path}/bad.conf "$@"\n')
+    hook.chmod(0o755)
+    fact = local_fact(tree)
     assert fact["exit_status"] == 2
-    assert "defaults.conf:2" in fact["error"]
+    assert 'bad.conf:2: transactions = "\\no"' in fact["error"]
