@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -210,12 +211,14 @@ def status(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tup
     return code, capsys.readouterr().out
 
 
-def held_back(root: Path, reason: str = "goroot: bin/go is cut short", gates: int = 1) -> None:
+def held_back(
+    root: Path, reason: str = "goroot: bin/go is cut short", gates: int = 1, remedy: str = "dnf reinstall 'golang*'"
+) -> None:
     def change(state: dict[str, Any]) -> None:
         for i in range(gates):
             run = {
                 "gate": f"dnf{5 - i}", "event": "verdict", "time": 1_700_000_000.0 + i, "verdict": "block",
-                "exit_status": 1, "reason": reason, "remedy": "dnf reinstall 'golang*'", "checks": ["goroot"],
+                "exit_status": 1, "reason": reason, "remedy": remedy, "checks": ["goroot"],
                 "subject": "incoming", "go_version": "go1.27.3", "results": [], "elapsed_s": 0.4,
                 "expected_gomaxprocs": 2, "actual_gomaxprocs": 2,
             }  # fmt: skip
@@ -248,14 +251,76 @@ def test_status_is_json_for_programs(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert {g["gate"]: g["state"] for g in report["gates"]}["dnf5"] == WIRED
 
 
-def test_the_worst_status_fits_one_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = laid(tmp_path, {**DNF5, **DNF4, "etc/dnf/dnf.conf": "[main]\nplugins=0\n"})
-    laid(root, {"etc/dnf/automatic.conf": "[commands]\nupgrade_command = x\n"})
-    held_back(root, "goroot: " + "a long reason " * 40, gates=2)
-    _, out = status(root, capsys)
+PACKAGES = {
+    **DNF5,
+    **DNF4,
+    "etc/dnf/dnf.conf": "[main]\nplugins=0\n",
+    "etc/dnf/automatic.conf": "[commands]\nupgrade_command = x\n",
+}
+IMAGES = {
+    **OSTREE,
+    f"{UNITS}/bootc-fetch-apply-updates.service": "",
+    f"{LOCAL}/rpm-ostreed-automatic.service.d/90-x.conf": "[Service]\nExecStartPre=\n",
+    f"{LOCAL}/go-health-hook-staged.path": "",
+    f"{LOCAL}/greenboot-healthcheck.service": "",
+    "etc/rpm-ostreed.conf": "[Daemon]\nHookPost=x\n",
+    **{f"etc/systemd/{name}.conf": "[Manager]\nCPUQuota=5%\n" for name in ("user", "system")},
+}
+TIMERS = [
+    {"timer": f"{name}.timer", "active": False, "enabled": "disabled", "last_trigger": 1_700_000_000, "running": False,
+     "result": "exit-code", "exit_status": 7}
+    for name in ("rpm-ostreed-automatic", "bootc-fetch-apply-updates", "dnf-automatic-install")
+]  # fmt: skip
+LONG = {
+    "words": "goroot: " + "a long reason " * 40,
+    "one word": "goroot: /usr/lib/" + "x" * 400,
+    "a full line": "x " * 32 + "y" * 400,
+}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("reason", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("gates", [1, 2, 4])
+@pytest.mark.parametrize("files", [PACKAGES, IMAGES], ids=["packages", "images"])
+def test_the_worst_status_fits_one_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: dict[str, str],
+    gates: int, reason: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Wiring, "_timers", lambda _: TIMERS)
+    root = laid(tmp_path, files)
+    held_back(root, reason, gates, remedy="dnf --setopt=x reinstall 'golang*' " * 4)
+    for name in ("check", "staged", "boot", "rpm-ostree"):
+        run = record.entry(examined(), name, record.FOUND, 1_700_000_000.0)
+        record.update(lambda state, run=run: record.take(state, run), f"{root}{record.DIRECTORY}")  # type: ignore[misc]
+    said = {"schema": 1, "reason": "because " * 30, "by": "somebody", "set": time.time(), "seconds": 9000,
+            "boot": "", "clock": 0}  # fmt: skip
+    (root / "var/lib/go-health-hook/override.json").write_text(json.dumps(said))
+    code, out = status(root, capsys)
     lines = out.splitlines()
-    assert len(lines) <= 24
-    assert max(map(len, lines)) <= 80
+    assert code == 1
+    assert len(lines) <= 24, out
+    assert max(map(len, lines)) <= 80, out
+    # What matters is there: what is held back and what to do, the override, each gate that is not wired and its remedy.
+    assert "updates held back for" in lines[0]
+    assert "-> dnf --setopt=x reinstall 'golang*'" in out
+    assert "overridden by somebody until" in out
+    unwired = [g for g in wiring(root).gates if g.state == NOT_WIRED]
+    assert len(unwired) == (2 if files is PACKAGES else 3)
+    for missing in unwired:
+        assert f"  {missing.name:<13}not wired: " in out
+    flat = " ".join(out.split())
+    assert all(missing.remedy in flat for missing in unwired), out
+
+
+def test_a_wired_machine_shows_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = laid(tmp_path, DNF5)
+    reason = "all checks passed, and this is said in more words than a line has room for, so that it is cut"
+    run = {**record.entry(examined("pass"), "dnf5", record.VERDICT, 1_700_000_000.0), "reason": reason}
+    record.update(lambda state: record.take(state, run), f"{root}{record.DIRECTORY}")
+    _, out = status(root, capsys)
+    assert "Last verdicts\n  dnf5         " in out
+    assert max(map(len, out.splitlines())) == 80
+    assert out.rstrip().endswith("…")
 
 
 def test_a_damaged_state_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

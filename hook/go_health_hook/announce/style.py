@@ -23,12 +23,19 @@ class Style:
         """`text` in a colour (ECMA-48 number), or as it is."""
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
 
-    def wrap(self, text: str, indent: int) -> str:
-        """`text` broken at the width, every line but the first indented by `indent` columns."""
+    def wrap(self, text: str, indent: int, most: int = 0) -> str:
+        """`text` broken at the width, every line but the first indented by `indent` columns.
+
+        With `most` it is cut to that many lines, none longer than the width; else a word that is longer stays whole.
+        """
         room = self.width - indent
         lines = [""]
         for word in text.split():
             if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
                 lines.append("")
             lines[-1] += f" {word}" if lines[-1] else word
+            while most and len(lines[-1]) > room:
+                lines[-1:] = [lines[-1][:room], lines[-1][room:]]
+        if most and len(lines) > most:
+            lines = [*lines[: most - 1], lines[most - 1][: room - 1] + "…"]
         return ("\n" + " " * indent).join(lines)

@@ -100,42 +100,82 @@ def _faulty(wiring: Wiring, state: dict[str, Any]) -> list[str]:
     return [name for name in called if state["gates"].get(name, {}).get("exit_status") == EXIT_INTERNAL]
 
 
+class Detail:
+    """How much is shown of each kind: `lines` of a row that is no remedy, and how many rows."""
+
+    __slots__ = ("blocks", "lines", "timers", "unread", "verdicts")
+
+    def __init__(self, lines: int, blocks: int, unread: int, timers: int, verdicts: int) -> None:
+        self.lines = lines
+        self.blocks = blocks
+        self.unread = unread
+        self.timers = timers
+        self.verdicts = verdicts
+
+
+DETAILS = (Detail(2, 2, 6, 3, 4), Detail(1, 2, 2, 3, 4), Detail(1, 2, 1, 1, 1), Detail(1, 1, 1, 1, 0))
+SCREEN = 24
+
+
 def text(report: dict[str, Any]) -> str:
-    """The report for a person, on one screen."""
+    """The report for a person, on one screen: with all that there is room for; the rest stands in the JSON."""
     style = Style()
-    lines = [style.paint(style.wrap(_headline(report), 2), "1;31" if report["held_back"] else "1")]
-    for block in report["blocks"][:2]:
+    for detail in DETAILS:
+        lines = "\n".join(_lines(report, style, detail)).split("\n")
+        if len(lines) <= SCREEN:
+            break
+    return "\n".join(lines)
+
+
+def _lines(report: dict[str, Any], style: Style, detail: Detail) -> list[str]:
+    def row(label: str, value: str, colour: str = "", most: int = detail.lines) -> str:
+        line = f"  {clean(label, LABEL - 1):<{LABEL}}{style.wrap(clean(value, 2000), LABEL + 2, most)}"
+        return style.paint(line, colour) if colour else line
+
+    def remedy(value: str) -> list[str]:
+        return [row("", f"-> {value}", most=2)] if value else []
+
+    lines = [style.paint(style.wrap(_headline(report), 2, 2), "1;31" if report["held_back"] else "1")]
+    for block in report["blocks"][: detail.blocks]:
         times = "once" if block["count"] == 1 else f"{block['count']} times"
-        lines.append(_row(style, block["gate"], f"{times} since {motd.when(block['since'])}: {block['reason']}", "31"))
-        lines += [_row(style, "", f"-> {block['remedy']}")] if block["remedy"] else []
+        lines.append(row(block["gate"], f"{times} since {motd.when(block['since'])}: {block['reason']}", "31"))
+        lines += remedy(block["remedy"])
+    if len(report["blocks"]) > detail.blocks:
+        lines.append(row("and", ", ".join(block["gate"] for block in report["blocks"][detail.blocks :]), "31"))
     if report["override_line"]:
-        lines.append(_row(style, "override", report["override_line"], "33"))
+        lines.append(row("override", report["override_line"], "33"))
     lines.append("Gates")
     for gate in report["gates"]:
         if gate["state"] == NOT_HERE:
             continue
         bad = gate["state"] == NOT_WIRED
-        lines.append(_row(style, gate["gate"], f"{gate['state']}: {gate['how']}", "31" if bad else "32"))
-        lines += [_row(style, "", f"-> {gate['remedy']}")] if bad else []
+        lines.append(row(gate["gate"], f"{gate['state']}: {gate['how']}", "31" if bad else "32"))
+        lines += remedy(gate["remedy"] if bad else "")
     away = [gate["gate"] for gate in report["gates"] if gate["state"] == NOT_HERE]
     if away:
-        lines.append(_row(style, "not here", ", ".join(away)))
-    for setting in report["unread_settings"]:
-        lines.append(_row(style, "not read", f"{setting['key']} in {setting['place']}: {setting['why']}", "33"))
+        lines.append(row("not here", ", ".join(away)))
+    for setting in report["unread_settings"][: detail.unread]:
+        lines.append(row("not read", f"{setting['key']} in {setting['place']}: {setting['why']}", "33"))
     if report["timers"]:
         lines.append("Timers")
-        lines += [_row(style, "", _timer(timer)) for timer in report["timers"][:3]]
-    lines.append("Last verdicts")
-    for run in report["verdicts"][:4]:
-        word = WORDS.get(run["exit_status"], "?") + EVENTS.get(run["event"], "")
-        bad = run["exit_status"] != 0
-        line = f"{motd.when(run['time'])} {word}: {run['reason']}"
-        lines.append(_row(style, run["gate"], line if bad else f"{line} ({run['go_version'] or 'no Go'})", "", 1))
+        lines += [row("", _timer(timer)) for timer in report["timers"][: detail.timers]]
+    # What holds updates back is said above already.
+    held = {block["gate"] for block in report["blocks"]}
+    verdicts = [run for run in report["verdicts"] if run["gate"] not in held]
+    if verdicts and detail.verdicts:
+        lines.append("Last verdicts")
+        lines += [row(run["gate"], _verdict(run), most=1) for run in verdicts[: detail.verdicts]]
     if not report["verdicts"]:
-        lines.append(_row(style, "", "none yet: they come with the next update; try go-health-hook --dry-run"))
+        lines.append(row("no verdicts", "yet: they come with the next update; try go-health-hook --dry-run"))
     if report["state_error"]:
-        lines.append(_row(style, "", report["state_error"], "33"))
-    return "\n".join(lines)
+        lines.append(row("record", report["state_error"], "33", most=2))
+    return lines
+
+
+def _verdict(run: dict[str, Any]) -> str:
+    word = WORDS.get(run["exit_status"], "?") + EVENTS.get(run["event"], "")
+    line = f"{motd.when(run['time'])} {word}: {run['reason']}"
+    return line if run["exit_status"] else f"{line} ({run['go_version'] or 'no Go'})"
 
 
 def _headline(report: dict[str, Any]) -> str:
@@ -152,16 +192,6 @@ def _headline(report: dict[str, Any]) -> str:
     if all(gate["state"] == NOT_HERE for gate in report["gates"]):
         return f"{head}: no updater that it has a gate for is installed here"
     return f"{head}: all is well, nothing is held back"
-
-
-def _row(style: Style, label: str, value: str, colour: str = "", most: int = 2) -> str:
-    """One row of at most so many lines: what is cut off stands whole in the JSON."""
-    label = clean(label, LABEL - 1)
-    lines = style.wrap(clean(value, 2000), LABEL + 2).split("\n")
-    if len(lines) > most:
-        lines = [*lines[: most - 1], lines[most - 1][: style.width - 1] + "…"]
-    row = f"  {label:<{LABEL}}" + "\n".join(lines)
-    return style.paint(row, colour) if colour else row
 
 
 def _timer(timer: dict[str, Any]) -> str:
