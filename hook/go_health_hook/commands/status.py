@@ -200,8 +200,8 @@ def _timer(timer: dict[str, Any]) -> str:
         return f"{timer['timer']}: {state}, has not run yet"
     # What came of it is not kept over a reboot; when it was, is.
     result = "still running" if timer["running"] else timer["result"] or "has not run since this boot"
-    failed = f", exit status {timer['exit_status']}" if timer["exit_status"] else ""
-    return f"{timer['timer']}: {state}, last {motd.when(timer['last_trigger'])}: {result}{failed}"
+    failed = f" {timer['exit_status']}" if timer["exit_status"] else ""
+    return f"{timer['timer']}: {state}, {result}{failed} ({motd.when(timer['last_trigger'])})"
 
 
 def _refresh(wiring: Wiring, settings: Config, directory: str, root: str) -> list[str]:
