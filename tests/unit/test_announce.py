@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.toolchains.deadfs import dead_mount
 
 from go_health_hook.announce import journal, metrics, motd, publish, record
 from go_health_hook.deadline import Deadline
@@ -461,40 +460,6 @@ def test_another_writer_is_waited_for_before_anything_is_overwritten(
         assert receiver.entry()["MESSAGE_ID"] == [journal.MESSAGE_IDS["released"]]
         assert not message.exists()
         assert samples(figures.read_text())["verdict_blocked", "gate=dnf5"] == 0
-
-
-@pytest.fixture
-def dead(root: Path) -> Any:
-    """A disk that never answers, where the record is."""
-    (root / "var/lib/go-health-hook").mkdir(parents=True, exist_ok=True)
-    with dead_mount(root / "var/lib/go-health-hook"):
-        yield
-
-
-@pytest.mark.root
-def test_a_message_that_is_there_is_not_replaced_by_a_guess(
-    root: Path, receiver: Receiver, eight_days: None, dead: None
-) -> None:
-    message = root / "etc/motd.d/go-health-hook"
-    told = message.read_text()
-    for status in ("fail", "pass"):
-        before = workers()
-        publish.publish(examined(status), "dnf5", root=str(root), wait=0.5)
-        assert receiver.entry()["GO_HEALTH_GATE"] == ["dnf5"]
-        assert message.read_text() == told
-        os.kill(left_behind(before), signal.SIGKILL)
-
-
-@pytest.mark.root
-def test_a_first_message_does_not_wait_for_the_disk(root: Path, receiver: Receiver, dead: None) -> None:
-    before = workers()
-    publish.publish(examined(), "dnf5", root=str(root))
-    assert receiver.entry()["GO_HEALTH_GATE"] == ["dnf5"]
-    worker = left_behind(before)
-    while not (root / "etc/motd.d/go-health-hook").exists():
-        assert os.waitpid(worker, os.WNOHANG) == (0, 0)
-    os.kill(worker, signal.SIGKILL)
-    assert (root / "etc/motd.d/go-health-hook").read_text().startswith("Updates are held back since")
 
 
 @pytest.mark.root

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is announced while the disk that the record is on does not answer at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.toolchains.deadfs import dead_mount
+from tests.unit import test_announce
+from tests.unit.test_announce import Receiver, examined, left_behind, workers
+
+from go_health_hook.announce import publish
+
+pytestmark = pytest.mark.root
+root, receiver, eight_days = test_announce.root, test_announce.receiver, test_announce.eight_days
+
+
+@pytest.fixture
+def dead(root: Path) -> Any:
+    """A disk that never answers, where the record is."""
+    (root / "var/lib/go-health-hook").mkdir(parents=True, exist_ok=True)
+    with dead_mount(root / "var/lib/go-health-hook"):
+        yield
+
+
+def test_a_message_that_is_there_is_not_replaced_by_a_guess(
+    root: Path, receiver: Receiver, eight_days: None, dead: None
+) -> None:
+    message = root / "etc/motd.d/go-health-hook"
+    told = message.read_text()
+    for status in ("fail", "pass"):
+        before = workers()
+        publish.publish(examined(status), "dnf5", root=str(root), wait=0.5)
+        assert receiver.entry()["GO_HEALTH_GATE"] == ["dnf5"]
+        assert message.read_text() == told
+        os.kill(left_behind(before), signal.SIGKILL)
+
+
+def test_a_first_message_does_not_wait_for_the_disk(root: Path, receiver: Receiver, dead: None) -> None:
+    before = workers()
+    publish.publish(examined(), "dnf5", root=str(root))
+    assert receiver.entry()["GO_HEALTH_GATE"] == ["dnf5"]
+    worker = left_behind(before)
+    while not (root / "etc/motd.d/go-health-hook").exists():
+        assert os.waitpid(worker, os.WNOHANG) == (0, 0)
+    os.kill(worker, signal.SIGKILL)
+    assert (root / "etc/motd.d/go-health-hook").read_text().startswith("Updates are held back since")
