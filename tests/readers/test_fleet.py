@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.testbed import cache
+from tests.testbed import baseline, cache
+from tests.testbed.machine import Machine
 from tests.unit.test_announce import NOW, state_of
 
 from go_health_hook.announce import metrics, record
@@ -91,3 +92,18 @@ def test_ansible_is_told_why_there_is_no_status(installed: Path, tmp_path: Path)
     fact = local_fact(tree)
     assert fact["exit_status"] == 2
     assert 'bad.conf:2: transactions = "\\no"' in fact["error"]
+
+
+@pytest.mark.root
+def test_an_override_is_set_shown_and_ended_in_json() -> None:
+    with Machine(baseline.with_hook("forky")) as machine:
+        for options, expected in (
+            ("--for 2h --reason 'to try'", "to try"),
+            ("", "to try"),
+            ("--clear", None),
+            ("--clear", None),
+            ("", None),
+        ):
+            report = json.loads(machine.run(f"go-health-hook override {options} --json").stdout)
+            assert report["schema"] == 1
+            assert (report["override"] or {"reason": None})["reason"] == expected

@@ -27,24 +27,30 @@ def run(args: argparse.Namespace, settings: Config) -> int:
     """Set, end or show the override; root alone may change it."""
     if args.clear and (args.span or args.reason):
         raise BadInput("--clear takes neither --for nor --reason", hint="give one or the other")
+    found: override.Override | None
     if args.clear or args.span or args.reason:
         if os.geteuid() != 0:
             raise BadInput("only root may override the gates", hint="sudo go-health-hook override …")
-        message = _cleared() if args.clear else _set(args)
+        found, message = _cleared() if args.clear else _set(args)
     else:
-        message = _shown(args)
+        found = override.in_force()
+        message = f"Updates are {found.line()}" if found else "No override is in force."
+    if args.json:
+        import json
+
+        message = json.dumps({"schema": 1, "override": found.to_dict() if found else None}, indent=2)
     print(message)
     return 0
 
 
-def _cleared() -> str:
+def _cleared() -> tuple[None, str]:
     if not override.clear():
-        return "There was no override."
+        return None, "There was no override."
     note("override-cleared", f"The override has been ended by {_who()}")
-    return "The override has ended."
+    return None, "The override has ended."
 
 
-def _set(args: argparse.Namespace) -> str:
+def _set(args: argparse.Namespace) -> tuple[override.Override, str]:
     if not args.span:
         raise BadInput("--for is missing", hint="say how long: --for 2h")
     if not (args.reason or "").strip():
@@ -52,16 +58,7 @@ def _set(args: argparse.Namespace) -> str:
     made = override.write(override.parse_duration(args.span), args.reason.strip(), _who())
     line = f"Updates are {made.line()}"
     note("override-set", line)
-    return line
-
-
-def _shown(args: argparse.Namespace) -> str:
-    found = override.in_force()
-    if getattr(args, "json", False):
-        import json
-
-        return json.dumps({"schema": 1, "override": found.to_dict() if found else None}, indent=2)
-    return f"Updates are {found.line()}" if found else "No override is in force."
+    return made, line
 
 
 def _who() -> str:
