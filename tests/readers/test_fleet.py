@@ -41,7 +41,7 @@ def test_promtool_takes_the_metrics() -> None:
 
 def test_promtool_takes_the_rules_and_they_fire_when_they_should(installed: Path, tmp_path: Path) -> None:
     rules = installed / "usr/share/go-health-hook/prometheus-rules.yml"
-    assert "SUCCESS: 5 rules found" in promtool("check", "rules", rules)
+    assert "SUCCESS: 6 rules found" in promtool("check", "rules", rules)
     test = tmp_path / "test.yml"
     test.write_text(RULES_TEST.read_text().replace("RULES", str(rules)))
     assert "SUCCESS" in promtool("test", "rules", test)
