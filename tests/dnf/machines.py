@@ -90,8 +90,9 @@ def ends(pid: int) -> bool:
 
 def assert_nothing_left(m: Machine) -> None:
     """No private directory, no process of the hook's."""
-    left = m.run("ls -d /var/cache/go-health-hook/incoming-* /run/go-health-hook/incoming-* /tmp/go-*", check=False)
-    assert not left.stdout
+    places = ("/var/cache/go-health-hook", "/var/lib/go-health-hook", "/run/go-health-hook", "/tmp")
+    left = [str(p) for place in places if m.path(place).is_dir() for p in m.path(place).glob("go-health-hook-*")]
+    assert not left
     for pid, command in m.processes().items():
         if "go-health" in command or GO in command or "bwrap" in command:
             assert ends(pid), f"{command} goes on"

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from go_health_hook.packages import incoming
 from tests.dnf.machines import (
     ONCE,
     SUITES,
@@ -198,10 +199,14 @@ def test_two_transactions_at_once() -> None:
 
 def test_what_a_killed_run_has_left_is_swept() -> None:
     with machine("forky") as m:
-        dead = "/var/cache/go-health-hook/incoming-dead"
-        m.run(f"mkdir -p {dead}/root && touch -d '2 hours ago' {dead}")
+        dead = f"/tmp/{incoming.PREFIX}dead"
+        foreign = "/tmp/incoming-mail"
+        m.run(f"mkdir -p {dead}/root {foreign}/root && touch -d '2 hours ago' {dead} {foreign}")
+        m.run("mount -t tmpfs -o size=1m small /var/cache/go-health-hook")
+        m.run("mkdir -p /run/go-health-hook && mount -t tmpfs -o size=1m small /run/go-health-hook")
         repository.offer(m, go("forky", "1.27.3"))
         assert_done(dnf(m, "upgrade"))
+        assert m.path(foreign).is_dir(), "what is not its own"
         assert_nothing_left(m)
 
 

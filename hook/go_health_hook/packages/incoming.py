@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # The first is closed to all but root; without a view of their own, programs run as nobody must be able to pass.
 PLACES = ("/var/cache/go-health-hook", "/run/go-health-hook", "/tmp")
 OPEN_PLACES = ("/run/go-health-hook", "/var/lib/go-health-hook", "/tmp")
-PREFIX = "incoming-"
+PREFIX = "go-health-hook-incoming-"  # also in /tmp, where everybody has names: nobody else's begins so
 MAX_BYTES = 3 << 30
 MAX_FILES = 100_000
 SPARE = 32 << 20  # what must be left on the disk
@@ -449,7 +449,7 @@ def make_place(need: int, in_a_view: bool, token: str) -> str:
 
 
 def sweep(place: str) -> None:
-    """Remove what a run that was killed has left; one of a run still going on is kept by its process's number."""
+    """Remove what a run that was killed has left: private directories of root's that are older than any run can be."""
     for name in os.listdir(place):
         if name.startswith(PREFIX) and not _in_use(f"{place}/{name}"):
             remove(f"{place}/{name}")
