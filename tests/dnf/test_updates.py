@@ -12,6 +12,7 @@ from tests.dnf.machines import (
     EVERY_UPDATER,
     GO,
     SUITES,
+    Done,
     assert_done,
     assert_nothing_left,
     assert_vetoed,
@@ -23,8 +24,8 @@ from tests.dnf.machines import (
     update,
     without_go,
 )
-from tests.testbed import extras, repository, rpmbuild
-from tests.testbed.quota import cpu_quota
+from tests.testbed import baseline, extras, quota, repository, rpmbuild
+from tests.testbed.machine import Machine
 from tests.testbed.updaters import dnf
 
 pytestmark = pytest.mark.root
@@ -165,12 +166,75 @@ def test_a_person_may_install_and_remove_while_go_is_broken(suite: str) -> None:
         assert m.run("rpm -q golang-bin", check=False).returncode == 1
 
 
+AUTOMATIC = pytest.mark.parametrize(("suite", "updater"), [("forky", "dnf5 automatic"), ("bookworm", "dnf-automatic")])
+
+
+@AUTOMATIC
+def test_a_broken_go_holds_an_automatic_update_of_a_kernel_alone_back(suite: str, updater: str) -> None:
+    with machine(suite) as m:
+        repository.offer(m, [extras.kernel(1)])
+        assert_done(dnf(m, "install", "kernel"))
+        truncate_go(m)
+        repository.offer(m, [extras.kernel(1), extras.kernel(2)])
+        assert_vetoed(update(m, suite, updater), "the Go installed here is broken")
+        assert m.run("rpm -q kernel").stdout == "kernel-1-1.noarch\n"
+
+
+@AUTOMATIC
+def test_a_broken_go_holds_an_automatic_update_that_only_replaces_back(suite: str, updater: str) -> None:
+    bonjour = NO_GOLANG.replace("no-golang", "bonjour").replace("Obsoletes: golang < 9", "Obsoletes: hello < 9")
+    with machine(suite) as m:
+        truncate_go(m)
+        repository.offer(m, rpmbuild.packages("bonjour", bonjour.replace("-bin", "-x").replace("-src", "-y")).values())
+        assert_vetoed(update(m, suite, updater), "the Go installed here is broken")
+        assert hello(m) == "1"
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_a_person_asks_a_daemon_for_passes(suite: str) -> None:
+    with quota.service() as group, machine(suite) as m:
+        truncate_go(m)
+        repository.offer(m, [extras.hello(1, "goodbye"), extras.hello(2)])
+        command = ["dnf5" if suite == "forky" else "dnf", "-y"]
+        assert_done(m.run([*command, "install", "goodbye"], check=False, cgroup=group))
+        m.write("/etc/go-health-hook.conf.d/automatic.conf", "[dnf]\ntransactions = automatic\n")
+        assert_vetoed(m.run([*command, "upgrade"], check=False, cgroup=group))
+        assert_done(m.run([*command, "remove", "golang*"], check=False, cgroup=group))
+        assert m.run("rpm -q golang-bin", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_an_update_is_judged_though_something_of_go_goes_with_it(suite: str) -> None:
+    with machine(suite) as m:
+        (docs,) = rpmbuild.packages("golang-docs", GOLANG_DOCS).values()
+        m.path("/root/golang-docs.rpm").write_bytes(docs.read_bytes())
+        m.run("rpm -i /root/golang-docs.rpm")
+        truncate_go(m)
+        repository.offer(m, [extras.hello(2)])
+        done = upgrade_and_remove(m, suite, "golang-docs")
+        assert "nothing is installed, since the Go installed here is broken" in said(done)
+        assert hello(m) == "1"
+        upgrade_and_remove(m, suite, "golang golang-bin")
+        assert hello(m) == "2"
+
+
+def upgrade_and_remove(m: Machine, suite: str, packages: str) -> Done[str]:
+    """In one transaction of a person's; dnf 4 has it only in its shell, which ends with status 0 always."""
+    m.write("/root/both", f"upgrade hello\nremove {packages}\nrun\n")
+    dnf5 = f"dnf5 -y do --action=upgrade hello --action=remove {packages}"
+    return m.run(dnf5 if suite == "forky" else "dnf -y shell /root/both", check=False)
+
+
 def test_all_transactions_are_judged_where_that_is_wanted_and_none_where_it_is_not() -> None:
     with machine("forky") as m:
         truncate_go(m)
         repository.offer(m, [extras.hello(1, "goodbye"), extras.hello(2)])
         m.write("/etc/go-health-hook.conf.d/all.conf", "[dnf]\ntransactions = all\n")
         assert_vetoed(dnf(m, "install", "goodbye"))
+        with Machine(baseline.with_hook("forky")) as other:
+            truncate_go(other)
+            other.write("/etc/go-health-hook.conf.d/all.conf", "[dnf]\ntransactions = all\n")
+            assert_done(dnf(other, "remove", "go-health-hook"))
         m.write("/etc/go-health-hook.conf.d/all.conf", "[dnf]\ntransactions = automatic\n")
         assert_vetoed(update(m, "forky", "dnf5 automatic"))
         assert_done(update(m, "forky", "dnf5 upgrade"))
@@ -193,6 +257,21 @@ def test_another_root_is_untouched(suite: str) -> None:
         assert m.run("rpm --root /other -q hello").stdout == "hello-2-1.noarch\n"
 
 
+GOLANG_DOCS = """
+Name: golang-docs
+Version: 1.25.5
+Release: 1
+Summary: Documents
+License: BSD-3-Clause
+BuildArch: noarch
+%description
+Documents.
+%install
+mkdir -p %{buildroot}/usr/lib/golang/doc
+touch %{buildroot}/usr/lib/golang/doc/spec.html
+%files
+/usr/lib/golang/doc
+"""
 NO_GOLANG = """
 Name: no-golang
 Version: 1
@@ -209,7 +288,7 @@ Takes Go away.
 """
 
 
-@pytest.mark.parametrize(("suite", "updater"), [("forky", "dnf5 automatic"), ("bookworm", "dnf-automatic")])
+@AUTOMATIC
 def test_an_automatic_update_may_not_remove_go(suite: str, updater: str) -> None:
     with machine(suite) as m:
         repository.offer(m, [*rpmbuild.packages("no-golang", NO_GOLANG).values(), extras.hello(2)])
@@ -232,7 +311,7 @@ def test_another_vendors_go_is_judged_alike() -> None:
 
 
 def test_going_back_to_a_go_that_ignores_quotas_is_named() -> None:
-    with cpu_quota(1) as group, machine("forky") as m:
+    with quota.cpu_quota(1) as group, machine("forky") as m:
         m.write("/etc/go-health-hook.conf.d/slow.conf", "[budget]\ndnf = 60\n[checks]\ngomaxprocs = advisory\n")
         repository.offer(m, go("forky", "back-to-1.24"))
         done = m.run(f"echo 0 >{group}/cgroup.procs && exec dnf5 -y upgrade", check=False)

@@ -29,6 +29,23 @@ chmod 0755 %{{buildroot}}%{{_bindir}}/{name}
 %{{_bindir}}/{name}
 """
 
+KERNEL = """
+Name: kernel
+Version: {version}
+Release: 1
+Summary: Stands beside the kernels before it
+License: GPL-2.0-or-later
+BuildArch: noarch
+%description
+Stands beside the kernels before it (installonlypkgs of dnf).
+
+%install
+mkdir -p %{{buildroot}}/usr/lib/modules/{version}
+
+%files
+/usr/lib/modules/{version}
+"""
+
 ACME = """
 Name: acme-go
 Version: {version}
@@ -60,6 +77,11 @@ ACME_RELEASES = {
 def hello(version: int, name: str = "hello") -> Path:
     """A package of one script."""
     return rpmbuild.packages(f"{name}-{version}", HELLO.format(name=name, version=version))[name]
+
+
+def kernel(version: int) -> Path:
+    """A package of which dnf keeps several releases."""
+    return rpmbuild.packages(f"kernel-{version}", KERNEL.format(version=version))["kernel"]
 
 
 def acme_go(label: str) -> Path:

@@ -21,6 +21,9 @@ LETTERS = {
     dnf.transaction.PKG_DOWNGRADE: "D",
     dnf.transaction.PKG_REINSTALL: "R",
     dnf.transaction.PKG_REMOVE: "E",
+    dnf.transaction.PKG_UPGRADED: "O",
+    dnf.transaction.PKG_DOWNGRADED: "O",
+    dnf.transaction.PKG_OBSOLETED: "O",
 }
 GATE = "/usr/libexec/go-health-hook/gate"
 VETOES = (1, 3)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CEILING = 110.0
 LOOK_SECONDS = 2.0  # for a look at a few files
 BEFORE = "/run/go-health-hook/before"
+OURS = ("go-health-hook", "go-health-hook-dnf5", "python3-dnf-plugin-go-health-hook")
 ONCE = "go-health-hook override --for 2h --reason TEXT"
 
 
@@ -61,6 +62,12 @@ class Transaction:
     def upgrades(self) -> bool:
         """Whether anything in it is upgraded."""
         return any(item.action == "U" for item in self.items)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether anything installed is downgraded in it, or makes room for a package of another name (Obsoletes)."""
+        coming = {item.name for item in self.items if item.coming}
+        return any(item.action == "D" or (item.action == "O" and item.name not in coming) for item in self.items)
 
 
 class Outcome:
@@ -126,13 +133,45 @@ def judge(transaction: Transaction, settings: Config) -> Outcome:
     coming = [item for item in touching if item.coming]
     if coming:
         return _judge_incoming(transaction, settings, deadline, goroot, names)
-    if touching and transaction.automatic:
+    update = _is_update(transaction, deadline)
+    if touching and update and transaction.automatic:
         return _judge_incoming(transaction, settings, deadline, goroot, names)
-    if touching:
+    if touching and (not update or _go_owner(goroot, deadline) in {item.name for item in touching}):
         return Outcome(notes=["a person removes Go: not judged"])
-    if mode == "all" or transaction.upgrades:
+    if update or (mode == "all" and not _removes_us(transaction)):
         return _decide(_examine(Subject(), settings, deadline), transaction, settings)
     return Outcome()
+
+
+def _is_update(transaction: Transaction, deadline: Deadline) -> bool:
+    """Whether a transaction brings what is installed to another release.
+
+    A person's does by upgrades alone: who downgrades something may be repairing it. What runs unattended also by
+    what takes the place of something else, and by new packages beside older ones of their name, as kernels have it.
+    All other installing and removing was asked for by a person, through a daemon as PackageKit's too.
+    """
+    if transaction.upgrades or not transaction.automatic:
+        return transaction.upgrades
+    new = [item.name for item in transaction.items if item.action == "I"]
+    return transaction.replaces or (bool(new) and bool(_bounded(lambda: _installed(new), deadline, True)))
+
+
+def _removes_us(transaction: Transaction) -> bool:
+    """Whether it takes the hook itself off this machine, which is one way to get past it."""
+    coming = {item.name for item in transaction.items if item.coming}
+    return any(item.name in OURS and item.name not in coming for item in transaction.items)
+
+
+def _go_owner(goroot: str, deadline: Deadline) -> str:
+    """The name of the installed package that has the go command, or an empty string."""
+
+    def look() -> str:
+        from go_health_hook.packages.installed import ownership
+
+        go = ownership("/", goroot).go
+        return go.name if go else ""
+
+    return str(_bounded(look, deadline, ""))
 
 
 def recheck(gate: str, configuration: Callable[[], Config]) -> int:
@@ -194,6 +233,13 @@ def _looks(goroot: str) -> str:
         except OSError as error:
             lines.append(str(error.errno))
     return "\n".join(lines)
+
+
+def _installed(names: Sequence[str]) -> bool:
+    """Whether a package of one of these names is installed."""
+    from go_health_hook.packages.installed import has_any
+
+    return has_any(names)
 
 
 def live_goroot(settings: Config) -> str:

@@ -13,7 +13,7 @@ from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from go_health_hook.deadline import Deadline
@@ -112,6 +112,16 @@ def ownership(root: str, goroot: str) -> Ownership:
         return _ask(rpm, root, directory, goroot)
     except Exception as error:  # whatever librpm makes of a damaged database
         return Ownership(f"the rpm database cannot be read: {clean(str(error) or repr(error))}")
+
+
+def has_any(names: Iterable[str]) -> bool:
+    """Whether a package of one of these names is installed; False where the database cannot be asked."""
+    try:
+        rpm = bindings()
+        ts = rpm.TransactionSet("/", rpm._RPMVSF_NOSIGNATURES | rpm._RPMVSF_NODIGESTS)
+        return any(True for name in names for _ in ts.dbMatch(rpm.RPMTAG_NAME, name))
+    except Exception:  # as in `ownership`
+        return False
 
 
 def bindings() -> Any:
