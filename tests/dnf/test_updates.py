@@ -310,6 +310,41 @@ def test_another_vendors_go_is_judged_alike() -> None:
         assert m.run("/usr/local/go/bin/go version").stdout == "go version go1.27.3 linux/amd64\n"
 
 
+GOTOOL = """
+Name: gotool
+Version: {version}
+Release: 1
+Summary: Go there
+License: GPL-2.0-or-later
+BuildArch: noarch
+%description
+Go there.
+%install
+mkdir -p %{{buildroot}}/opt/gotool/bin
+printf '#!/bin/sh\\necho gone\\n' >%{{buildroot}}/opt/gotool/bin/go
+%files
+%attr(0755,root,root) /opt/gotool/bin/go
+"""
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_program_that_is_called_go_is_no_toolchain(suite: str) -> None:
+    old, new = (rpmbuild.packages(f"gotool-{n}", GOTOOL.format(version=n))["gotool"] for n in (1, 2))
+    with machine(suite) as m:
+        repository.offer(m, [old])
+        assert_done(dnf(m, "install", "gotool"))
+        truncate_go(m)
+        repository.offer(m, [new])
+        assert_vetoed(dnf(m, "upgrade"), "the Go installed here is broken")
+    with without_go(suite) as m:
+        repository.offer(m, [old])
+        assert_done(dnf(m, "install", "gotool"))
+        repository.offer(m, [new])
+        done = dnf(m, "upgrade")
+        assert_done(done)
+        assert "go-health-hook" not in said(done)
+
+
 def test_going_back_to_a_go_that_ignores_quotas_is_named() -> None:
     with quota.cpu_quota(1) as group, machine("forky") as m:
         m.write("/etc/go-health-hook.conf.d/slow.conf", "[budget]\ndnf = 60\n[checks]\ngomaxprocs = advisory\n")

@@ -87,12 +87,14 @@ def test_more_than_can_be_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "home"),
     [
-        (["/usr/lib/golang/bin/go"], "/usr/lib/golang"),
-        (["/usr/bin/go", "/opt/acme/go1.27/bin/go"], "/opt/acme/go1.27"),
-        (["/usr/bin/go", "/usr/local/bin/go", "/bin/go", "/usr/bin/gofmt"], ""),
+        (["/usr/lib/golang/bin/go", "/usr/lib/golang/pkg/tool/linux_amd64/compile"], "/usr/lib/golang"),
+        (["/opt/x/bin/go", "/usr/bin/go", "/opt/acme/go1.27/VERSION", "/opt/acme/go1.27/bin/go"], "/opt/acme/go1.27"),
+        (["/usr/local/go/src/runtime/proc.go", "/usr/local/go/bin/go"], "/usr/local/go"),
+        (["/usr/bin/go", "/usr/local/bin/go", "/bin/go", "/usr/bin/gofmt", "/usr/VERSION"], ""),
+        (["/opt/gotool/bin/go", "/opt/gotool/lib/helper.py", "/opt/gotools/VERSION"], ""),
     ],
 )
-def test_a_go_command_is_known_by_its_place(files: list[str], home: str) -> None:
+def test_a_go_command_is_known_by_its_place_and_what_is_beside_it(files: list[str], home: str) -> None:
     assert incoming.brings_go(files) == home
 
 

@@ -131,12 +131,12 @@ def judge(transaction: Transaction, settings: Config) -> Outcome:
     names = transaction.go_names(goroot)
     touching = [item for item in transaction.items if item.name in names]
     coming = [item for item in touching if item.coming]
-    if coming:
-        return _judge_incoming(transaction, settings, deadline, goroot, names)
     update = _is_update(transaction, deadline)
-    if touching and update and transaction.automatic:
-        return _judge_incoming(transaction, settings, deadline, goroot, names)
-    if touching and (not update or _go_owner(goroot, deadline) in {item.name for item in touching}):
+    if coming or (touching and update and transaction.automatic):
+        outcome = _judge_incoming(transaction, settings, deadline, goroot, names)
+        if outcome is not None:
+            return outcome
+    elif touching and (not update or _go_owner(goroot, deadline) in {item.name for item in touching}):
         return Outcome(notes=["a person removes Go: not judged"])
     if update or (mode == "all" and not _removes_us(transaction)):
         return _decide(_examine(Subject(), settings, deadline), transaction, settings)
@@ -275,8 +275,8 @@ def _examine(subject: Subject, settings: Config, deadline: Deadline, goroot: str
 
 def _judge_incoming(
     transaction: Transaction, settings: Config, deadline: Deadline, goroot: str, names: set[str]
-) -> Outcome:
-    """Judge the toolchain that the transaction will leave behind."""
+) -> Outcome | None:
+    """Judge the toolchain that the transaction will leave behind; None where it turns out to bring nothing of Go."""
     from go_health_hook.packages import incoming
 
     evrs = {item.evr for item in transaction.items if item.name in names}
@@ -301,9 +301,7 @@ def _judge_incoming(
         if why:
             return _undecided(f"the incoming Go is not judged: {why}")
         if message is None:
-            if transaction.upgrades:
-                return _decide(_examine(Subject(), settings, deadline), transaction, settings)
-            return Outcome()
+            return None
         if not message:
             return _decide(_late(settings, deadline), transaction, settings)
         laid = incoming.Incoming.from_message(message)

@@ -112,11 +112,17 @@ class Incoming:
         return subject, goroot
 
 
-def brings_go(files: Iterable[str]) -> str:
-    """The GOROOT whose go command is among the files, or an empty string."""
+def brings_go(files: Sequence[str]) -> str:
+    """The GOROOT whose go command is among the files, or an empty string.
+
+    A program of that name alone is none: tools, sources or VERSION must be beside it (as for toolchain.is_goroot).
+    """
     for name in files:
-        if name.endswith("/bin/go") and name.count("/") > 2 and name[:-7] not in ("/usr", "/usr/local", "/opt"):
-            return name[: -len("/bin/go")]
+        home = name[: -len("/bin/go")]
+        if name.endswith("/bin/go") and home not in ("", "/usr", "/usr/local", "/opt"):
+            beside = (f"{home}/pkg/tool/", f"{home}/src/runtime/", f"{home}/VERSION", f"{home}/go.env")
+            if any(other.startswith(beside) for other in files):
+                return home
     return ""
 
 
@@ -153,7 +159,7 @@ def _choose(packages: list[Package], goroot: str) -> tuple[list[Package], str]:
     """Those of the packages that are Go's, and the GOROOT they are for: the live one, or else one that they bring."""
     home = goroot
     if not goroot or not any(_has_below(p, goroot) for p in packages):
-        home = next((h for h in (brings_go(p.files) for p in packages) if h), goroot)
+        home = brings_go([name for p in packages for name in p.files]) or goroot
     return [p for p in packages if home and _has_below(p, home)], home
 
 
