@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -89,6 +91,22 @@ def test_a_bad_new_go_is_stopped_while_the_good_one_is_in_place(suite: str, upda
         assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
         assert m.run("rpm -V golang golang-bin golang-src").stdout == ""
         assert_nothing_left(m)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_remedy_for_a_bad_new_go_works_as_it_is_printed(suite: str) -> None:
+    """Also where the best is wanted, as on EL, and a package without a file in GOROOT asks for the exact release."""
+    with machine(suite) as m:
+        repository.offer(m, go(suite, "1.25.5"))
+        assert_done(dnf(m, "install", "go-toolset"))
+        m.write("/etc/dnf/dnf.conf", m.read("/etc/dnf/dnf.conf").replace("best=False", "best=True"))
+        repository.offer(m, [extras.hello(2), *go(suite, "truncated")])
+        done = dnf(m, "upgrade")
+        assert_vetoed(done, "is cut short")
+        printed = re.findall(r"dnf (upgrade --exclude='.*')$", said(done), re.M)[0]
+        assert_done(dnf(m, *shlex.split(printed)))
+        assert hello(m) == "2"
+        assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
 
 
 BAD = {

@@ -120,6 +120,7 @@ def test_one_release_is_asked_of_one_source_only() -> None:
 def test_the_plan_survives_the_way_from_its_worker() -> None:
     plan = incoming.Incoming(HOME)
     plan.directory, plan.stays, plan.before = "/var/cache/x", ["src"], "1.25.5"
+    plan.names = ["golang", "go-toolset"]
     plan.ownership.packages = [owner("golang", "1-1"), owner("golang-bin", "1-1")]
     plan.ownership.go = plan.ownership.packages[1]
     again = incoming.Incoming.from_message(plan.to_message())

@@ -389,9 +389,9 @@ def _override() -> override.Override | None:
 
 def _reword(examination: Examination, laid: Incoming | None) -> None:
     """Remedies for a toolchain that is not installed yet: not to reinstall it, but to keep it out."""
-    names = ",".join(sorted(p.name for p in laid.ownership.packages)) if laid else "golang*"
+    names = ",".join(clean(name) for name in laid.names) if laid else "golang*"
     remedy = f"update without it until its vendor has mended it: dnf upgrade --exclude='{names}'"
-    if laid and laid.ownership.go is None:
+    if laid and not laid.names:
         remedy = "see what dnf upgrade would replace it with, and exclude that; a person's own upgrade is not stopped"
     for finding in examination.findings:
         if finding.blocks and finding.check not in ("cgroup", "gomaxprocs"):

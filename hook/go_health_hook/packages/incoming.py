@@ -57,16 +57,18 @@ class Incoming:
     """What the transaction leaves: where it lies, at which GOROOT it is to be, what its packages are.
 
     `before` is the version of the package that has the go command now, or empty. `problem` says why it cannot be a
-    working toolchain, found from the headers alone. `notes` are for the record.
+    working toolchain, found from the headers alone. `names` are the incoming packages of that source, those included
+    that have no file in GOROOT and may ask for exactly this release. `notes` are for the record.
     """
 
-    __slots__ = ("before", "directory", "goroot", "notes", "ownership", "problem", "stays")
+    __slots__ = ("before", "directory", "goroot", "names", "notes", "ownership", "problem", "stays")
 
     def __init__(self, goroot: str) -> None:
         self.goroot = goroot
         self.directory = ""
         self.before = ""
         self.stays: list[str] = []
+        self.names: list[str] = []
         self.problem = ""
         self.notes: list[str] = []
         self.ownership = Ownership()
@@ -84,6 +86,7 @@ class Incoming:
             packages,
             go.nevra if go else "",
             self.before,
+            self.names,
         ]
 
     @classmethod
@@ -93,7 +96,7 @@ class Incoming:
         incoming.directory, incoming.stays, incoming.problem, incoming.notes = values[1:5]
         incoming.ownership.packages = [Owner(*p) for p in values[5]]
         incoming.ownership.go = next((p for p in incoming.ownership.packages if p.nevra == values[6]), None)
-        incoming.before = values[7]
+        incoming.before, incoming.names = values[7:9]
         return incoming
 
     def subject(self, in_a_view: bool) -> tuple[Subject, str]:
@@ -149,7 +152,9 @@ def lay_out(paths: Sequence[str], leaving: Iterable[str], goroot: str, in_a_view
         chosen, home = _choose(packages, goroot)
         if not home:
             return None
-        return _compose(rpm, chosen, set(leaving), home, in_a_view, token)
+        sources = {p.owner.source_name for p in chosen}
+        names = sorted(p.owner.name for p in packages if p in chosen or p.owner.source_name in sources)
+        return _compose(rpm, chosen, names, set(leaving), home, in_a_view, token)
     finally:
         for package in packages:
             package.close()
@@ -168,9 +173,10 @@ def _has_below(package: Package, home: str) -> bool:
 
 
 def _compose(
-    rpm: Any, chosen: list[Package], leaving: set[str], home: str, in_a_view: bool, token: str
+    rpm: Any, chosen: list[Package], names: list[str], leaving: set[str], home: str, in_a_view: bool, token: str
 ) -> Incoming | None:
     incoming = Incoming(home)
+    incoming.names = names
     now = ownership("/", home)
     incoming.before = now.go.version if now.go else ""
     gone = leaving | {f"{p.owner.name}.{p.header['arch']}" for p in chosen}
