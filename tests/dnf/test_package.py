@@ -185,6 +185,24 @@ def test_a_full_disk_and_a_var_that_cannot_be_written(suite: str) -> None:
         assert_nothing_left(m)
 
 
+def test_a_disk_that_fills_up_meanwhile_or_has_no_inodes_left() -> None:
+    with machine("forky") as m:
+        m.run("mkdir -p /run/go-health-hook && mount -t tmpfs -o size=1g,nr_inodes=1500 few /run/go-health-hook")
+        m.run("mount -t tmpfs -o size=20m,mode=0700 small /var/cache/go-health-hook")
+        # So that it is found out while it is written: others write there too.
+        module = "/usr/lib/go-health-hook/go_health_hook/packages/incoming.py"
+        m.run(f"sed -i 's/^SPARE = .*/SPARE = -1 << 40/' {module} && grep -q '^SPARE = -1' {module}")
+        repository.offer(m, go("forky", "truncated"))
+        assert_vetoed(dnf(m, "upgrade"), "is cut short")
+        assert_nothing_left(m)
+        m.run("mount -t tmpfs -o size=20m small /tmp")
+        done = dnf(m, "upgrade", "golang*")
+        assert_done(done)
+        line = "nowhere to look into them: /var/cache/go-health-hook: "
+        assert line in said(done) and "/run/go-health-hook: has no room for" in said(done)
+        assert_nothing_left(m)
+
+
 def test_two_transactions_at_once() -> None:
     with machine("forky") as m:
         repository.offer(m, [extras.hello(2), *go("forky", "1.27.3")])

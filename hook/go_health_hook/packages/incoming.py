@@ -7,6 +7,7 @@ What comes in is read out of the packages, what stays is seen where it is.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -26,10 +27,15 @@ PREFIX = "go-health-hook-incoming-"  # also in /tmp, where everybody has names: 
 MAX_BYTES = 3 << 30
 MAX_FILES = 100_000
 SPARE = 32 << 20  # what must be left on the disk
+SPARE_FILES = 1000
+BLOCK = 4096  # what a small file takes
 # Of a GOROOT, what the checks use. Sources only that a build of the standard library reads (go/build).
 WANTED = ("bin/", "pkg/tool/", "pkg/include/", "src/", "lib/")
 TOP = ("VERSION", "go.env", "bin", "pkg", "src", "lib")
 UNWANTED = ("/testdata/", "src/cmd/")
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CannotLook(Exception):
@@ -39,12 +45,13 @@ class CannotLook(Exception):
 class Package:
     """An rpm file and its header."""
 
-    __slots__ = ("fd", "files", "header", "owner", "path")
+    __slots__ = ("fd", "files", "header", "owner", "path", "payload")
 
     def __init__(self, rpm: Any, ts: Any, path: str) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.header = ts.hdrFromFdno(self.fd)
+        self.payload = os.lseek(self.fd, 0, os.SEEK_CUR)
         self.owner: Owner = owner_of(self.header)
         self.files = self.header["filenames"]
 
@@ -155,6 +162,8 @@ def lay_out(paths: Sequence[str], leaving: Iterable[str], goroot: str, in_a_view
         sources = {p.owner.source_name for p in chosen}
         names = sorted(p.owner.name for p in packages if p in chosen or p.owner.source_name in sources)
         return _compose(rpm, chosen, names, set(leaving), home, in_a_view, token)
+    except (OSError, rpm.error) as error:
+        raise CannotLook(clean(str(error))) from None
     finally:
         for package in packages:
             package.close()
@@ -226,15 +235,36 @@ def _fill(
     first = {_first(name, home) for name in coming} - {""}
     kept = sorted({_first(name, home) for name in staying} & set(TOP) - first)
     mixed = sorted(n for n in staying if _first(n, home) in first and _wanted(n, home) and n not in coming)
-    need = sum(
-        size
+    sizes = [
+        -(-size // BLOCK) * BLOCK
         for p in chosen
         for name, size, mode in zip(p.files, p.header["filesizes"], p.header["filemodes"])
         if _wanted(name, home) and stat.S_ISREG(mode & 0xFFFF)
-    )
+    ]
+    need = sum(sizes)
     if need > MAX_BYTES:
         raise CannotLook(f"its packages hold {need >> 20} MiB, more than {MAX_BYTES >> 20}")
-    incoming.directory = make_place(need, in_a_view, token)
+    whys = []
+    for place in PLACES if in_a_view else OPEN_PLACES:
+        incoming.stays, incoming.notes = [], []
+        try:
+            incoming.directory = make_place(place, need, len(sizes), in_a_view, token)
+            _write(rpm, incoming, chosen, mixed, kept, in_a_view)
+            return
+        except OSError as error:
+            whys.append(f"{place}: {clean(str(error.strerror))}")
+            remove(f"{place}/{PREFIX}{token}")
+    raise CannotLook(f"nowhere to look into them: {'; '.join(whys)}")
+
+
+def _write(
+    rpm: Any, incoming: Incoming, chosen: list[Package], mixed: list[str], kept: list[str], in_a_view: bool
+) -> None:
+    """Fill the private directory: `mixed` are files that stay beside those that come in, `kept` what stays whole.
+
+    Raises OSError.
+    """
+    home = incoming.goroot
     writer = _Writer(f"{incoming.directory}/root", home, incoming.notes)
     for package in chosen:
         _extract(rpm, package, writer)
@@ -366,6 +396,8 @@ class _Writer:
                             while chunk := source.read(1 << 20):
                                 target.write(chunk)
         except OSError as error:
+            if error.errno in FULL:
+                raise
             self.note(f"{clean(name)}: {error.strerror}")
 
     def mount_point(self, name: str) -> None:
@@ -386,6 +418,7 @@ def _extract(rpm: Any, package: Package, writer: _Writer) -> None:
         return
     files = rpm.files(header)
     # The bindings do not keep what the archive is read from: without a name of its own it would be closed at once.
+    os.lseek(package.fd, package.payload, os.SEEK_SET)
     payload = rpm.fd(package.fd, "r", header["payloadcompressor"] or "gzip")
     archive = files.archive(payload, write=False)
     left = sum(1 for name in package.files if _wanted(name, home))
@@ -427,7 +460,7 @@ def _entry(
             target = rpm.fd(fd, "w")
             archive.readto(target)
         except (OSError, rpm.error) as error:
-            raise CannotLook(f"{clean(package.path)}: {clean(name)}: {clean(str(error))}") from None
+            raise OSError(errno.EIO, f"{clean(package.path)}: {clean(name)}: {clean(str(error))}") from None
         finally:
             os.close(fd)
         path = writer.top + name[len(writer.home) :]
@@ -435,29 +468,27 @@ def _entry(
             writer.same(other, path)
 
 
-def make_place(need: int, in_a_view: bool, token: str) -> str:
-    """A new private directory where `need` bytes have room and programs may be run. Raises CannotLook.
+def make_place(place: str, need: int, files: int, in_a_view: bool, token: str) -> str:
+    """A new private directory in `place`, where so many bytes and files have room and programs may be run.
+
+    Raises OSError.
 
     With a view of their own, programs need not find the way there: only root may enter. Without, nobody has to pass,
     who may not read the directory and cannot guess the name.
     """
-    whys = []
-    for place in PLACES if in_a_view else OPEN_PLACES:
-        try:
-            if not os.path.isdir(place):
-                os.mkdir(place, 0o700 if in_a_view else 0o755)
-            room = os.statvfs(place)
-            if room.f_flag & os.ST_NOEXEC:
-                raise OSError(0, "mounted noexec")
-            if room.f_bavail * room.f_frsize < need + SPARE or 0 < room.f_files < 1000 + room.f_files - room.f_ffree:
-                raise OSError(0, f"has no room for {need >> 20} MiB")
-            sweep(place)
-            path = f"{place}/{PREFIX}{token}"
-            os.mkdir(path, 0o700 if in_a_view else 0o711)
-            return path
-        except OSError as error:
-            whys.append(f"{place}: {error.strerror}")
-    raise CannotLook(f"nowhere to look into them: {'; '.join(whys)}")
+    if not os.path.isdir(place):
+        os.mkdir(place, 0o700 if in_a_view else 0o755)
+    sweep(place)
+    room = os.statvfs(place)
+    if room.f_flag & os.ST_NOEXEC:
+        raise OSError(errno.EACCES, "mounted noexec")
+    if room.f_bavail * room.f_frsize < need + SPARE:
+        raise OSError(errno.ENOSPC, f"has no room for {need >> 20} MiB")
+    if room.f_files and room.f_favail < files + SPARE_FILES:  # btrfs, which has no such limit, says 0
+        raise OSError(errno.ENOSPC, f"has no room for {files} files")
+    path = f"{place}/{PREFIX}{token}"
+    os.mkdir(path, 0o700 if in_a_view else 0o711)
+    return path
 
 
 def sweep(place: str) -> None:
