@@ -328,6 +328,16 @@ def test_another_vendors_go_is_judged_alike() -> None:
         assert m.run("/usr/local/go/bin/go version").stdout == "go version go1.27.3 linux/amd64\n"
 
 
+def test_a_go_whose_sources_are_elsewhere_is_judged_with_them() -> None:
+    with without_go("forky") as m:
+        repository.offer(m, [extras.acme_go("linked")])
+        assert_done(dnf(m, "install", "acme-go"))
+        assert m.run("/usr/local/go/bin/go version").stdout == "go version go1.27.3 linux/amd64\n"
+        assert "would be allowed" in m.run("go-health-hook --dry-run").stdout
+        repository.offer(m, [extras.acme_go("linked-broken")])
+        assert_vetoed(dnf(m, "upgrade"), "src/crypto/tls")
+
+
 GOTOOL = """
 Name: gotool
 Version: {version}

@@ -65,12 +65,18 @@ tar -c --exclude='*_test.go' --exclude=testdata --exclude='*.syso' --exclude=src
 {spoil}
 
 %files
-/usr/local/go
+/usr/local/go{files}
 """
+# As a vendor has it that keeps what is not of one architecture elsewhere (openSUSE's packages).
+LINKED = """mkdir -p %{buildroot}/usr/share/acme-go
+mv %{buildroot}/usr/local/go/src %{buildroot}/usr/share/acme-go
+ln -s ../../share/acme-go/src %{buildroot}/usr/local/go/src"""
 ACME_RELEASES = {
     "1.25.5": ("1.25.5", 1, ""),
     "1.27.3": ("1.27.3", 1, ""),
     "truncated": ("1.27.3", 2, "truncate -s 5M %{buildroot}/usr/local/go/bin/go"),
+    "linked": ("1.27.3", 3, LINKED),
+    "linked-broken": ("1.27.3", 4, LINKED + "\nrm -r %{buildroot}/usr/share/acme-go/src/crypto/tls"),
 }
 
 
@@ -87,5 +93,6 @@ def kernel(version: int) -> Path:
 def acme_go(label: str) -> Path:
     """All of Go in one package, at /usr/local/go; the release by its label."""
     version, number, spoil = ACME_RELEASES[label]
-    spec = ACME.format(version=version, number=number, spoil=spoil)
+    files = "\n/usr/share/acme-go" if LINKED in spoil else ""
+    spec = ACME.format(version=version, number=number, spoil=spoil, files=files)
     return rpmbuild.packages(f"acme-go-{label}", spec, trees=golang.toolchains())["acme-go"]

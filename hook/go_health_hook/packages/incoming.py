@@ -17,7 +17,7 @@ from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
 # The first is closed to all but root; without a view of their own, programs run as nobody must be able to pass.
@@ -45,7 +45,7 @@ class CannotLook(Exception):
 class Package:
     """An rpm file and its header."""
 
-    __slots__ = ("fd", "files", "header", "owner", "path", "payload")
+    __slots__ = ("aliases", "fd", "files", "header", "owner", "path", "payload")
 
     def __init__(self, rpm: Any, ts: Any, path: str) -> None:
         self.path = path
@@ -53,7 +53,20 @@ class Package:
         self.header = ts.hdrFromFdno(self.fd)
         self.payload = os.lseek(self.fd, 0, os.SEEK_CUR)
         self.owner: Owner = owner_of(self.header)
-        self.files = self.header["filenames"]
+        self.files: list[str] = self.header["filenames"]
+        self.aliases: dict[str, str] = {}
+
+    def see_as(self, aliases: dict[str, str]) -> None:
+        """Have files below these folders count as files of GOROOT, whose links lead to them."""
+        self.aliases = aliases
+        self.files = [self.seen(name) for name in self.files]
+
+    def seen(self, name: str) -> str:
+        """Where a file of the package is in GOROOT, if by a link of GOROOT's."""
+        for folder, link in self.aliases.items():
+            if name.startswith(folder + "/"):
+                return link + name[len(folder) :]
+        return name
 
     def close(self) -> None:
         """Close the file."""
@@ -174,7 +187,21 @@ def _choose(packages: list[Package], goroot: str) -> tuple[list[Package], str]:
     home = goroot
     if not goroot or not any(_has_below(p, goroot) for p in packages):
         home = brings_go([name for p in packages for name in p.files]) or goroot
-    return [p for p in packages if home and _has_below(p, home)], home
+    aliases: dict[str, str] = {}
+    for package in packages:
+        aliases.update(_links_out(package, home))
+    for package in packages:
+        package.see_as(aliases)
+    return [p for p in packages if home and any(name.startswith(home + "/") for name in p.files)], home
+
+
+def _links_out(package: Package, home: str) -> Iterator[tuple[str, str]]:
+    """The folders outside GOROOT that links in its top lead to, as some vendors have it with src; and the links."""
+    for name, target in zip(package.files, package.header["filelinktos"] or []):
+        if target and os.path.dirname(name) == home and os.path.basename(name) in TOP:
+            folder = os.path.normpath(os.path.join(home, target))
+            if not f"{folder}/".startswith(f"{home}/") and not f"{home}/".startswith(f"{folder.rstrip('/')}/"):
+                yield folder, name
 
 
 def _has_below(package: Package, home: str) -> bool:
@@ -210,7 +237,9 @@ def _compose(
         return incoming
     coming = {name for p in chosen for name in p.files}
     staying = {name for _, header in stays for name in header["filenames"]}
-    if not any(n.startswith(f"{home}/src/runtime/") and n.endswith(".go") for n in coming | staying):
+    sources = f"{home}/src/runtime"
+    linked = os.path.islink(f"{home}/src") and f"{home}/src" in staying - coming and os.path.isdir(sources)
+    if not linked and not any(n.startswith(f"{sources}/") and n.endswith(".go") for n in coming | staying):
         incoming.problem = f"no package of it has the sources of the standard library in {clean(home)}/src"
         return incoming
     _fill(rpm, incoming, chosen, coming, staying, in_a_view, token)
@@ -424,7 +453,7 @@ def _extract(rpm: Any, package: Package, writer: _Writer) -> None:
     left = sum(1 for name in package.files if _wanted(name, home))
     linked: dict[int, list[str]] = {}
     for entry in archive:
-        name = entry.name
+        name = package.seen(entry.name)
         if not _wanted(name, home):
             continue
         left -= 1
@@ -445,8 +474,10 @@ def _entry(
     mode = entry.mode & 0xFFFF
     if stat.S_ISDIR(mode):
         writer.directory(name)
-    elif stat.S_ISLNK(mode):
+    elif stat.S_ISLNK(mode) and name not in package.aliases.values():
         writer.link(name, entry.linkto)
+    elif stat.S_ISLNK(mode):
+        pass  # what it leads to is written in its place
     elif not stat.S_ISREG(mode):
         writer.note(f"{clean(name)}: neither file, link nor directory")
     elif entry.nlink > 1 and not archive.hascontent():
