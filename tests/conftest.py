@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# By hand: the pytest of EL 9 has no setting for it.
+TREE = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TREE / "hook"), str(TREE)]
 # The package is built with the unit tests alone.
 pytest_plugins = ["tests.testbed.fixtures"] if (Path(__file__).parent / "testbed").is_dir() else []
 
