@@ -83,7 +83,6 @@ class GoHealthHook(dnf.Plugin):
             yield {
                 "name": package.name,
                 "evr": package.evr,
-                "arch": package.arch,
                 "full": f"{package.name}-{package.epoch}:{package.version}-{package.release}.{package.arch}",
                 "action": LETTERS.get(item.action, "?"),
                 "coming": coming,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 
-from go_health_hook.errors import EXIT_ALLOW, EXIT_USAGE, BadInput
+from go_health_hook.errors import BadInput
 from go_health_hook.gates import transaction as shared
 from go_health_hook.packages.installed import ownership
 
@@ -19,29 +19,15 @@ if TYPE_CHECKING:
     from go_health_hook.config import Config
 
 MAX_REQUEST = 64 << 20
-FIELDS = {"name": str, "evr": str, "arch": str, "full": str, "action": str, "coming": bool, "path": str, "go": bool}
+FIELDS = {"name": str, "evr": str, "full": str, "action": str, "coming": bool, "path": str, "go": bool}
 
 
 def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
-    """Answer the plugin; `gate dnf4 before|after PID`, PID being dnf's own. Returns the exit status."""
-    moment, pid = _words(args.arguments)
-    if moment == "after":
-        return shared.recheck("dnf4", configuration)
-    settings = shared.settings_of(configuration)
-    if settings is None:
-        return EXIT_USAGE
-    if settings.get("dnf", "transactions") == "off":
-        return EXIT_ALLOW
-    outcome = shared.judge(_transaction(_request(), pid), settings)
+    """Answer the plugin; the arguments are those of transaction.answer. Returns the exit status."""
+    outcome = shared.answer("dnf4", args.arguments, configuration, lambda pid: _transaction(_request(), pid))
     if outcome.message:
         print(outcome.message)
     return outcome.status
-
-
-def _words(words: list[str]) -> tuple[str, int]:
-    if len(words) != 2 or words[0] not in ("before", "after") or not words[1].isdecimal():
-        raise BadInput("gate dnf4 takes: before|after PID", hint="it is called by dnf's plugin go_health_hook")
-    return words[0], int(words[1])
 
 
 def _request() -> list[dict[str, Any]]:
@@ -59,7 +45,7 @@ def _request() -> list[dict[str, Any]]:
 
 def _transaction(packages: list[dict[str, Any]], pid: int) -> shared.Transaction:
     items = [
-        shared.Item(p["name"], p["evr"], p["arch"], p["action"], p["coming"], p["full"], lambda p=p: str(p["path"]))  # type: ignore[misc]
+        shared.Item(p["name"], p["evr"], p["action"], p["coming"], p["full"], lambda p=p: str(p["path"]))  # type: ignore[misc]
         for p in packages
     ]
 

@@ -12,7 +12,7 @@ import os
 import select
 
 from go_health_hook.deadline import Deadline
-from go_health_hook.errors import EXIT_ALLOW, EXIT_USAGE, BadInput
+from go_health_hook.errors import BadInput
 from go_health_hook.gates import transaction as shared
 from go_health_hook.text import clean
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_REPLY = 64 << 20
 REPLY_SECONDS = 30.0  # dnf5 answers at once, out of its memory
-ATTRIBUTES = ["name", "evr", "arch", "full_nevra", "action", "direction", "repo_id", "location"]
+ATTRIBUTES = ["name", "evr", "full_nevra", "action", "direction", "repo_id", "location"]
 
 
 class Conversation:
@@ -108,28 +108,14 @@ class Conversation:
 
 
 def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
-    """Answer dnf5; `gate dnf5 before|after PID`, PID being dnf5's own. Returns the exit status."""
-    moment, pid = _words(args.arguments)
+    """Answer dnf5; the arguments are those of transaction.answer. Returns the exit status."""
     dnf5 = Conversation()
-    if moment == "after":
-        return shared.recheck("dnf5", configuration)
-    settings = shared.settings_of(configuration)
-    if settings is None:
-        return EXIT_USAGE
-    if settings.get("dnf", "transactions") == "off":
-        return EXIT_ALLOW
-    outcome = shared.judge(_transaction(dnf5, pid), settings)
+    outcome = shared.answer("dnf5", args.arguments, configuration, lambda pid: _transaction(dnf5, pid))
     for note in outcome.notes:
         dnf5.log("INFO", note)
     if outcome.message:
         dnf5.stop(outcome.message)
     return outcome.status
-
-
-def _words(words: list[str]) -> tuple[str, int]:
-    if len(words) != 2 or words[0] not in ("before", "after") or not words[1].isdecimal():
-        raise BadInput("gate dnf5 takes: before|after PID", hint="see the action file of go-health-hook")
-    return words[0], int(words[1])
 
 
 def _transaction(dnf5: Conversation, pid: int) -> shared.Transaction:
@@ -139,7 +125,6 @@ def _transaction(dnf5: Conversation, pid: int) -> shared.Transaction:
             shared.Item(
                 p["name"],
                 p["evr"],
-                p["arch"],
                 p["action"],
                 p["direction"] == "IN",
                 p["full_nevra"],

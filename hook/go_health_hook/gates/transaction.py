@@ -8,7 +8,7 @@ import sys
 
 from go_health_hook import override
 from go_health_hook.deadline import Deadline
-from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_USAGE, BadInput
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_USAGE, BadInput
 from go_health_hook.process import Worker
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
@@ -33,14 +33,11 @@ ONCE = "go-health-hook override --for 2h --reason TEXT"
 class Item:
     """A package of a transaction. `action` and `coming` as libdnf5-actions(8) has them; `full` has the epoch always."""
 
-    __slots__ = ("action", "arch", "coming", "evr", "full", "name", "path")
+    __slots__ = ("action", "coming", "evr", "full", "name", "path")
 
-    def __init__(
-        self, name: str, evr: str, arch: str, action: str, coming: bool, full: str, path: Callable[[], str]
-    ) -> None:
+    def __init__(self, name: str, evr: str, action: str, coming: bool, full: str, path: Callable[[], str]) -> None:
         self.name = name
         self.evr = evr
-        self.arch = arch
         self.action = action
         self.coming = coming
         self.full = full
@@ -121,10 +118,26 @@ def is_automatic(pid: int) -> bool:
         return False
 
 
+def answer(
+    gate: str, words: Sequence[str], configuration: Callable[[], Config], transaction: Callable[[int], Transaction]
+) -> Outcome:
+    """What a call of a gate comes to: `gate GATE before|after PID`, PID being the updater's own. Raises BadInput."""
+    if len(words) != 2 or words[0] not in ("before", "after") or not words[1].isdecimal():
+        raise BadInput(f"gate {gate} takes: before|after PID", hint=f"it is called by {gate} itself")
+    if words[0] == "after":
+        return Outcome(recheck(gate, configuration))
+    settings = settings_of(configuration)
+    if settings is None:
+        return Outcome(EXIT_USAGE)
+    if settings.get("dnf", "transactions") == "off":
+        return Outcome()
+    return judge(transaction(int(words[1])), settings)
+
+
 def judge(transaction: Transaction, settings: Config) -> Outcome:
     """Decide on a transaction before anything of it is installed."""
     mode = settings.get("dnf", "transactions")
-    if mode == "off" or (mode == "automatic" and not transaction.automatic) or not transaction.items:
+    if (mode == "automatic" and not transaction.automatic) or not transaction.items:
         return Outcome()
     deadline = Deadline(min(settings.get("budget", "dnf"), CEILING))
     goroot = _bounded(lambda: remember(live_goroot(settings)), deadline, "")
@@ -325,7 +338,7 @@ def _can_view(deadline: Deadline) -> bool:
 
 def _of_incoming(laid: Incoming, in_a_view: bool, settings: Config, deadline: Deadline) -> Examination:
     if laid.problem:
-        return _made_up(laid.problem, settings, deadline, "incoming")
+        return _made_up(laid.problem, settings, deadline)
     subject, goroot = laid.subject(in_a_view)
     examination = _examine(subject, settings, deadline, goroot)
     if examination.toolchain is not None:
@@ -335,14 +348,14 @@ def _of_incoming(laid: Incoming, in_a_view: bool, settings: Config, deadline: De
 
 
 def _late(settings: Config, deadline: Deadline) -> Examination:
-    return _made_up("time ran out while it was read out of its packages", settings, deadline, "incoming", late=True)
+    return _made_up("time ran out while it was read out of its packages", settings, deadline, late=True)
 
 
-def _made_up(problem: str, settings: Config, deadline: Deadline, kind: str, late: bool = False) -> Examination:
-    """An examination of one finding: what is known before any check is run."""
+def _made_up(problem: str, settings: Config, deadline: Deadline, late: bool = False) -> Examination:
+    """An examination of an incoming Go with one finding: what is known before any check is run."""
     from go_health_hook.verdict import FAIL, TIMEOUT, Examination, Finding, weigh
 
-    examination = Examination(Subject(kind), deadline)
+    examination = Examination(Subject("incoming"), deadline)
     examination.announce = {key: settings.get("announce", key) for key in examination.announce}
     finding = Finding(TIMEOUT if late else FAIL, problem)
     finding.check = "packages"
@@ -422,7 +435,7 @@ def veto(examination: Examination, transaction: Transaction, notes: Sequence[str
     """What the updater prints: what failed, the remedy, and how to go ahead once."""
     incoming = examination.subject.kind == "incoming"
     what = "the Go that this transaction would leave is broken" if incoming else "the Go installed here is broken"
-    if examination.verdict.exit_status == 3:
+    if examination.verdict.exit_status == EXIT_TIMEOUT:
         what = f"Go could not be judged within {examination.budget_s:g} s"
     lines = [f"go-health-hook: nothing is installed, since {what}."]
     seen = ""
@@ -442,6 +455,3 @@ def _publish(examination: Examination, gate: str, event: str = "verdict") -> Non
     from go_health_hook.announce.publish import publish
 
     publish(examination, gate, event=event)
-
-
-__all__ = ["EXIT_USAGE", "Item", "Outcome", "Transaction", "is_automatic", "judge", "loud", "recheck", "settings_of"]
