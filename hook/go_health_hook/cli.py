@@ -95,17 +95,12 @@ def commands() -> list[str]:
 
 
 def gates() -> list[str]:
-    """The gates' names as the command line has them: one file of gates/ each that answers an updater."""
-    return sorted(n.replace("_", "-") for n in _modules(GATES) if "def answer(" in _source(GATES, n))
+    """The gates' names as the command line has them: one file of gates/ each."""
+    return [name.replace("_", "-") for name in _modules(GATES)]
 
 
 def _modules(directory: str) -> list[str]:
     return sorted({n.split(".")[0] for n in os.listdir(directory) if n.endswith(".py") and n[0] != "_"})
-
-
-def _source(directory: str, name: str) -> str:
-    with open(f"{directory}/{name}.py", encoding="utf-8") as file:
-        return file.read()
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], str, list[str]]:

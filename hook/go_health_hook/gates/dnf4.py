@@ -7,7 +7,7 @@ import json
 import sys
 
 from go_health_hook.errors import BadInput
-from go_health_hook.gates import transaction as shared
+from go_health_hook.gates import _transaction as shared
 from go_health_hook.packages.installed import ownership
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ import select
 
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
-from go_health_hook.gates import transaction as shared
+from go_health_hook.gates import _transaction as shared
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
