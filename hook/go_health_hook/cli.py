@@ -194,19 +194,16 @@ def command_parser(name: str, module: Any) -> argparse.ArgumentParser:
 def _command(name: str, args: argparse.Namespace, rest: list[str]) -> int:
     """Run one command: `run(args, settings)`; one that says `PLAIN = True` reads no configuration and gets None.
 
-    For one that says `RUNS_COMMAND = True`, what follows `--` is `args.cmd`, none of it read as an option.
+    For one that says `RUNS_COMMAND = True`, `args.cmd` is all from the first word that is no option of ours, or what
+    follows a `--` in that place; a `--` further on is that command's own.
 
     A command whose start must be quick has `quick(words)` beside it, called with what follows its name before anything
     else is imported: it returns the exit status, or None to have the words parsed after all.
     """
     module = _module(name)
-    following: list[str] = []
-    if getattr(module, "RUNS_COMMAND", False) and "--" in rest:
-        cut = rest.index("--")
-        rest, following = rest[:cut], rest[cut + 1 :]
     args = command_parser(name, module).parse_args(rest, args)
-    if following:
-        args.cmd = following
+    if getattr(module, "RUNS_COMMAND", False) and args.cmd[:1] == ["--"]:
+        args.cmd = args.cmd[1:]
     status: int = module.run(args, None if getattr(module, "PLAIN", False) else configuration(args))
     return status
 

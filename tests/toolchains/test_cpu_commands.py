@@ -284,6 +284,15 @@ def test_exec_leaves_nothing_of_itself(hook: Hook) -> None:
     assert with_us == without.stdout
 
 
+# The second form of each is read by the parser, not by what answers before it is loaded.
+@pytest.mark.parametrize("before", [["exec"], ["exec", "--floor=2"], ["trace"], ["trace", "--seconds", "9"]])
+@pytest.mark.parametrize("between", [[], ["--"]])
+def test_a_command_keeps_its_own_dashes(hook: Hook, before: list[str], between: list[str]) -> None:
+    done = hook(*before, *between, "sh", "-c", 'printf "%s|" "$@"', "x", "--json", "--", "echo", "--", "-v")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("--json|--|echo|--|-v|")
+
+
 def test_go_build_wrapper_is_exec_go(hook: Hook) -> None:
     wrapper = hook.program.with_name("go-build-wrapper")
     env = {"PATH": f"{real('1.27.3')}/bin:/usr/bin:/bin"}

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="lower a GOMAXPROCS that is set and exceeds the limit")
     parser.add_argument("--slice", action="store_true", help=f"run CMD in {SLICE} (see go-health-hook tune)")
     parser.add_argument("--explain", action="store_true", help="say on stderr what was done and why")
-    parser.add_argument("cmd", nargs="*", metavar="CMD", help="what to run, and its arguments")
+    parser.add_argument("cmd", nargs="...", metavar="CMD", help="what to run, and its arguments")
 
 
 def quick(words: list[str]) -> int | None:

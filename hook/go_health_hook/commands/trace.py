@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interval", metavar="MS", type=int, default=INTERVAL_MS, help="between samples (default 100)")
     parser.add_argument("--svg", metavar="FILE", help="also write the chart to FILE")
     parser.add_argument("--no-live", action="store_true", help="leave the terminal to CMD while it runs")
-    parser.add_argument("cmd", nargs="*", metavar="CMD", help="what to run, and its arguments")
+    parser.add_argument("cmd", nargs="...", metavar="CMD", help="what to run, and its arguments")
 
 
 class Recording:
