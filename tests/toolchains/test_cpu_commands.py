@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.toolchains import eight_cpus, waiting
 from tests.toolchains.test_live_cgroups import Groups, groups  # noqa: F401
-from tests.toolchains.trees import TOP, real
+from tests.toolchains.trees import CACHE, TOP, real
 
 from go_health_hook.go import buildinfo
 
@@ -349,6 +349,39 @@ def test_trace_follows_a_go_program(hook: Hook) -> None:
     assert [c["value"] for c in program["gomaxprocs"]] == [7]
     assert program["samples"] > 3
     assert facts["exit_status"] == 0
+
+
+@pytest.mark.parametrize("flags", ["", "'-toolexec=/usr/bin/env GODEBUG=http2client=0'"])
+@pytest.mark.parametrize("verb", ["build", "vet", "test -v"])
+def test_trace_leaves_nothing_in_the_build_cache(hook: Hook, tmp_path: Path, verb: str, flags: str) -> None:
+    """The go command keeps what its tools and tests say, and shows it again whenever it uses their results."""
+    env = {"PATH": f"{real('1.27.3')}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "GOCACHE": str(CACHE / "go-build"),
+           "GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}  # fmt: skip
+    config = tmp_path / ".config/go/env"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"GOFLAGS={flags}\n")
+    test = "func TestX(t *testing.T) { time.Sleep(50 * time.Millisecond) }\n"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "go.mod").write_text("module x\n\ngo 1.27\n")
+        (tmp_path / name / "x.go").write_text(f"package main\n\n// {tmp_path / name}\nfunc main() {{}}\n")
+        (tmp_path / name / "x_test.go").write_text(f'package main\n\nimport ("testing"; "time")\n\n{test}')
+
+    def go(name: str, *before: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [*before, "go", *verb.split(), "."]
+        return subprocess.run(command, cwd=tmp_path / name, env=env, capture_output=True, text=True)
+
+    assert go("first").returncode == 0  # so that what is traced is the module alone, and not the standard library
+    for _ in range(2):
+        done = go("second", hook.program, "trace", "--json", "--interval", "5", "--")
+        assert done.returncode == 0, done.stderr
+        assert "SCHED" not in done.stderr or verb == "test -v"  # that has the test's trace on its own stdout
+        assert "(cached)" not in done.stderr
+        assert json.loads(done.stdout)["programs"]
+    for _ in range(2):
+        again = go("second")
+        assert (again.returncode, again.stderr) == (0, "")
+        assert "SCHED" not in again.stdout
 
 
 def test_trace_ends_what_takes_too_long(hook: Hook) -> None:

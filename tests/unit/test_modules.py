@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from go_health_hook.go import settings
 from go_health_hook.go.maxprocs import gate
 from go_health_hook.go.modules import at_hand, source_directives
 
@@ -62,3 +63,36 @@ def test_debug_lines_of_a_main_package_and_of_its_tests(tmp_path: Path) -> None:
     assert source_directives(str(tmp_path), ["main.go"]) == "containermaxprocs=1"
     assert source_directives(str(tmp_path), ["."], tests=True) == "panicnil=1"
     assert source_directives(str(tmp_path), ["./...", "example.com/x", "./nothing"]) == ""
+
+
+def test_settings_of_the_environment_the_user_and_goroot(tmp_path: Path) -> None:
+    """In that order; what is empty in the environment is not said there (cmd/go/internal/cfg, Getenv)."""
+    goroot, home = tmp_path / "go", tmp_path / "home"
+    (goroot / "bin").mkdir(parents=True)
+    (goroot / "bin/go").touch()
+    (goroot / "go.env").write_text("# GOFLAGS=-x\nGOTOOLCHAIN=auto\nGOPROXY=a,b\nGOSUMDB=off\n")
+    (home / ".config/go").mkdir(parents=True)
+    (home / ".config/go/env").write_text("GOTOOLCHAIN=go1.24.11\nGOFLAGS=-mod=mod -v\nlower=1\nGOSUMDB=\n\n=x\n")
+    (tmp_path / "other").write_text("GOPROXY=other\n")
+    go = str(goroot / "bin/go")
+
+    def said(**env: str) -> list[str]:
+        found = settings.effective({"HOME": str(home), **env}, go)
+        return [found.get(key, "-") for key in ("GOTOOLCHAIN", "GOFLAGS", "GOPROXY", "GOSUMDB", "lower")]
+
+    assert said() == ["go1.24.11", "-mod=mod -v", "a,b", "", "-"]
+    assert said(GOTOOLCHAIN="local", GOFLAGS="") == ["local", "-mod=mod -v", "a,b", "", "-"]
+    assert said(GOENV="off") == ["auto", "-", "a,b", "off", "-"]
+    assert said(GOENV=str(tmp_path / "other")) == ["auto", "-", "other", "off", "-"]
+    assert said(XDG_CONFIG_HOME=str(home / ".config"), HOME="/nonexistent")[0] == "go1.24.11"
+    assert said(XDG_CONFIG_HOME="relative")[0] == "auto"
+    assert settings.effective({"GOENV": "/nonexistent"}) == {"GOENV": "/nonexistent"}
+
+
+def test_goflags_are_parted_and_put_together_as_go_does() -> None:
+    for text, words in ((" -v\t'-ldflags=-s -w' \"-exec=a 'b'\"", ["-v", "-ldflags=-s -w", "-exec=a 'b'"]),
+                        ("", []), ("''", [""]), ("-x=a'b", ["-x=a'b"])):  # fmt: skip
+        assert settings.split(text) == words
+        assert settings.split(settings.join(words)) == words
+    with pytest.raises(ValueError, match="both kinds"):
+        settings.join(["'\""])

@@ -17,7 +17,7 @@ from go_health_hook.commands import _limits
 from go_health_hook.commands.exec import NOT_EXECUTABLE, NOT_FOUND, environment, find_program
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
-from go_health_hook.go import buildinfo, maxprocs
+from go_health_hook.go import buildinfo, maxprocs, settings
 from go_health_hook.go.schedtrace import Separator
 from go_health_hook.linux import cgroup, tasks
 from go_health_hook.process import Attended
@@ -125,8 +125,7 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
     if not path:
         print(f"go-health-hook: {clean(args.cmd[0])}: no such command on the search path", file=sys.stderr)
         return NOT_FOUND
-    ours = f"schedtrace={args.interval}"
-    env["GODEBUG"] = f"{env['GODEBUG']},{ours}" if env.get("GODEBUG") else ours
+    _ask_for_trace(env, args.interval, path)
     recording = Recording(args.cmd)
     live = _live(args)
     try:
@@ -155,6 +154,26 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
             out.write(_svg(facts, recording))
     status = recording.status
     return 128 - status if status < 0 else status
+
+
+def _ask_for_trace(env: dict[str, str], interval: int, path: str) -> None:
+    """Have the Go programs below CMD trace their schedulers, but not those whose messages the go command keeps.
+
+    It stores what compiler, assembler and linker write to stderr beside their results, and shows it again whenever it
+    uses those: a trace in there would come back at every later build. So these tools run without one; cmd/go asks a
+    tool for its version through -toolexec too, so that the build cache is the same as ever. Tests run, as with
+    -count=1, where it has their results already; before Go 1.24 it stored those of a trace for all others.
+    """
+    before = env.get("GODEBUG", "")
+    env["GODEBUG"] = f"{before},schedtrace={interval}" if before else f"schedtrace={interval}"
+    go = path if os.path.basename(path) == "go" else find_program("go", env)
+    flags = settings.split(settings.effective(env, go).get("GOFLAGS", ""))
+    own = [flag.partition("=")[2] for flag in flags if flag.lstrip("-").startswith("toolexec=")]
+    quiet = ["/usr/bin/env", f"GODEBUG={before},schedtrace=0", *settings.split(own[-1] if own else "")]
+    try:
+        env["GOFLAGS"] = settings.join(["-count=1", *flags, f"-toolexec={settings.join(quiet)}"])
+    except ValueError as error:
+        raise BadInput(f"GOFLAGS or GODEBUG: {clean(str(error))}", hint="set it otherwise for the trace") from None
 
 
 def _open_svg(path: str) -> Any:
