@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.toolchains import eight_cpus, waiting
+from tests.toolchains.deadfs import dead_mount
 from tests.toolchains.test_live_cgroups import Groups, groups  # noqa: F401
 from tests.toolchains.trees import CACHE, TOP, real
 
-from go_health_hook.go import buildinfo
+from go_health_hook.deadline import Deadline
+from go_health_hook.go import buildinfo, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +118,35 @@ def test_ps_survives_zombies_and_what_vanishes(hook: Hook) -> None:
     finally:
         busy.wait()
         zombie.wait()
+
+
+@pytest.mark.root
+def test_a_process_that_holds_ps_up_is_left_out(tmp_path: Path) -> None:
+    """Its executable on a file system that never answers, and the next one's files as real as any."""
+    (tmp_path / "dead").mkdir()
+    with started(waiting.program("1.27")) as process, dead_mount(tmp_path / "dead") as asked:
+        assert taken(process) > 0
+        (tmp_path / "proc/1").mkdir(parents=True)
+        (tmp_path / "proc/1/exe").symlink_to(tmp_path / "dead/program")
+        (tmp_path / f"proc/{process.pid}").symlink_to(f"/proc/{process.pid}")
+        (tmp_path / "proc/self").symlink_to("/proc/self")
+        seen = processes.survey(lambda one: one.pid, Deadline(60.0), str(tmp_path / "proc"))
+        assert asked.is_set()
+    assert (seen.found, seen.missed) == ([process.pid], 1)
+
+
+def test_a_process_that_costs_too_much_memory_is_left_out(tmp_path: Path) -> None:
+    """One whose answer cannot be had in the memory there is, between two that can."""
+    with started(waiting.program("1.27")) as first, started(waiting.program("1.27")) as last:
+        assert taken(first) == taken(last)
+
+        def shown(one: processes.GoProcess) -> tuple[int, int]:
+            return one.pid, len(bytes(1 << 30)) if one.pid == first.pid else 0
+
+        seen = processes.survey(shown, Deadline(60.0))
+    assert (last.pid, 0) in seen.found
+    assert first.pid not in dict(seen.found)
+    assert seen.missed == 1
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from go_health_hook.announce.style import Style
 from go_health_hook.commands import _limits
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, HookError
-from go_health_hook.go.processes import Processes
+from go_health_hook.go.processes import survey
 from go_health_hook.linux import units
 from go_health_hook.text import clean
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from go_health_hook.config import Config
-    from go_health_hook.go.processes import GoProcess
+    from go_health_hook.go.processes import GoProcess, Survey
     from go_health_hook.linux.throttling import Stat
 
 PLAIN = True
@@ -39,56 +39,34 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
     except ImportError:
         raise HookError("ps needs the Python module psutil", hint="dnf install python3-psutil") from None
     deadline = Deadline(args.budget or BUDGET)
-    processes = Processes()
     stats: dict[str, Stat | None] = {}
-    found = [(process, _share(process, stats)) for process in processes.every(deadline)]
-    found = [pair for pair in found if not (args.wrong and pair[0].aligned)]
-    owners = _owners([p for p, _ in found if not p.aligned], deadline)
-    found.sort(key=_badness)
-    rows = [_row(process, share, owners) for process, share in found]
+    seen = survey(lambda process: _shown(process, stats), deadline)
+    found = [pair for pair in seen.found if not (args.wrong and pair[0]["aligned"])]
+    owners = _owners({path for row, path in found if path and not row["aligned"]}, deadline)
+    rows = [_with_owner(row, owners.get(path)) for row, path in found]
+    rows.sort(key=_badness)
     if args.json:
         import json
 
-        facts = {"schema": 1, "processes": rows, "missed": processes.missed, "refused": processes.refused}
-        print(json.dumps(facts, indent=2))
+        print(json.dumps({"schema": 1, "processes": rows, "missed": seen.missed, "refused": seen.refused}, indent=2))
     else:
-        print(_report(rows, processes, Style(), args.verbose))
+        print(_report(rows, seen, Style(), args.verbose))
     return EXIT_ALLOW
 
 
-def _share(process: GoProcess, stats: dict[str, Stat | None]) -> float | None:
-    level = process.chain.tightest
-    if level is None:
-        return None
-    if level.directory not in stats:
-        stats[level.directory] = _limits.stat_of(level)
-    return _limits.throttled_share(stats[level.directory])
-
-
-def _owners(wrong: list[GoProcess], deadline: Deadline) -> dict[str, units.Unit]:
-    levels = {p.chain.tightest.path for p in wrong if p.chain.tightest is not None}
-    return units.who_set([(path, units.QUOTA) for path in sorted(levels)], deadline.within(5.0))
-
-
-def _badness(pair: tuple[GoProcess, float | None]) -> tuple[float, ...]:
-    """More than fits first, by how much and how often it is throttled; then less than fits; then what is well."""
-    process, share = pair
-    over = process.gomaxprocs / process.expected
-    rank = 0 if over > 1 else 2 if over == 1 else 1
-    return (rank, -(share or 0.0) if rank == 0 else 0.0, -over, process.pid)
-
-
-def _row(process: GoProcess, share: float | None, owners: dict[str, units.Unit]) -> dict[str, Any]:
+def _shown(process: GoProcess, stats: dict[str, Stat | None]) -> tuple[dict[str, Any], str]:
+    """Its row, and the path of the level that limits it, as the kernel writes it."""
     chain, build = process.chain, process.build
     tightest = chain.tightest
-    owner = owners.get(tightest.path) if tightest else None
+    share = None
+    if tightest is not None:
+        if tightest.directory not in stats:
+            stats[tightest.directory] = _limits.stat_of(tightest)
+        share = _limits.throttled_share(stats[tightest.directory])
     why = process.why
-    if not process.aligned and tightest is not None:
-        by = f", set by {owner.set_by}" if owner and owner.set_by else ""
-        why = f"{tightest.cpus:g} CPUs at {tightest.path}{by}; {why}"
-    elif not process.aligned:
+    if not process.aligned and tightest is None:
         why = f"it may run on {process.affinity} CPUs; {why}"
-    return {
+    row = {
         "pid": process.pid,
         "user": process.user,
         "command": process.command,
@@ -104,10 +82,33 @@ def _row(process: GoProcess, share: float | None, owners: dict[str, units.Unit])
         "old_go_line": "containermaxprocs=0" in build.godebug.split(","),
         "cgroup": clean(chain.path),
         "limiting_level": clean(tightest.path) if tightest else None,
-        "set_by": (clean(owner.set_by) or None) if owner else None,
+        "limiting_cpus": tightest.cpus if tightest else None,
+        "set_by": None,
         "throttled_share": share,
         "affinity_cpus": process.affinity,
     }
+    return row, tightest.path if tightest else ""
+
+
+def _owners(levels: set[str], deadline: Deadline) -> dict[str, units.Unit]:
+    return units.who_set([(path, units.QUOTA) for path in sorted(levels)], deadline.within(5.0))
+
+
+def _with_owner(row: dict[str, Any], owner: units.Unit | None) -> dict[str, Any]:
+    """The row with who set the limit that it does not fit."""
+    if row["limiting_level"] is None or row["aligned"]:
+        return row
+    row["set_by"] = (clean(owner.set_by) or None) if owner else None
+    by = f", set by {row['set_by']}" if row["set_by"] else ""
+    why = f"{row['limiting_cpus']:.3g} CPUs at {row['limiting_level']}{by}; {row['why']}"
+    return {**row, "why": clean(why, 600)}
+
+
+def _badness(row: dict[str, Any]) -> tuple[float, ...]:
+    """More than fits first, by how much and how often it is throttled; then less than fits; then what is well."""
+    over = row["gomaxprocs"] / row["expected_gomaxprocs"]
+    rank = 0 if over > 1 else 2 if over == 1 else 1
+    return (rank, -(row["throttled_share"] or 0.0) if rank == 0 else 0.0, -over, row["pid"])
 
 
 def _unit(path: str) -> str | None:
@@ -120,7 +121,7 @@ def _unit(path: str) -> str | None:
     return None
 
 
-def _report(rows: list[dict[str, Any]], processes: Processes, style: Style, verbose: bool) -> str:
+def _report(rows: list[dict[str, Any]], seen: Survey, style: Style, verbose: bool) -> str:
     lines = []
     if rows:
         room = style.width - 56
@@ -138,10 +139,11 @@ def _report(rows: list[dict[str, Any]], processes: Processes, style: Style, verb
         lines.append(style.wrap("~ predicted from version, environment, affinity and cgroup", 2))
     if any(row["gomaxprocs"] > row["expected_gomaxprocs"] for row in rows):
         lines.append("-> start them with go-health-hook exec -- CMD; see go-health-hook cpu --pid PID")
-    if processes.refused and os.geteuid() != 0:
-        lines.append(f"{processes.refused} not looked at for want of permission: root sees all")
-    if processes.missed:
-        lines.append(style.paint(f"{processes.missed} not looked at: time ran out, see --budget", "33"))
+    if seen.refused and os.geteuid() != 0:
+        lines.append(f"{seen.refused} not looked at for want of permission: root sees all")
+    if seen.missed:
+        text = f"{seen.missed} not looked at: they did not answer, or time ran out (go-health-hook --budget 120 ps)"
+        lines.append(style.paint(style.wrap(text, 2), "33"))
     return "\n".join(lines)
 
 

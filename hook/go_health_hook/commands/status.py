@@ -241,6 +241,6 @@ def _misaligned() -> int | None:
         import psutil  # noqa: F401
     except ImportError:
         return None
-    from go_health_hook.go.processes import Processes
+    from go_health_hook.go.processes import survey
 
-    return sum(not process.aligned for process in Processes().every(Deadline(PROCESS_SECONDS)))
+    return survey(lambda process: process.aligned, Deadline(PROCESS_SECONDS)).found.count(False)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Go's build information in an executable: which Go built it, from what, with which settings.
 
-The few ELF headers on the way are read here, since `exec` answers in less time than importing pyelftools takes (0.1 s);
-symbols, which only `ps` wants, are pyelftools' part. Formats: elf(5), Go's debug/buildinfo/buildinfo.go.
+The few ELF headers on the way are read here: `exec` answers in less time than importing pyelftools takes (0.1 s), and
+`ps` run by root reads executables of anybody's making, so that whatever a header claims must cost neither memory nor
+time. Formats: elf(5), Go's debug/buildinfo/buildinfo.go.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _VERSION_MAX = 1000
 _MODULES_MAX = 4 << 20  # large programs have a few hundred kilobytes of dependencies
 _SEARCHED = 64 << 10  # of a data segment, where the section headers are gone
 _SYMBOLS_MAX = 256 << 20
+_CHUNK = 3 << 19  # bytes that are looked through at a time; whole entries of both kinds of symbol tables
+_SYMTAB, _COMPRESSED = 2, 0x800  # SHT_SYMTAB, SHF_COMPRESSED
 _SENTINEL = 16  # bytes around the module information, by which other tools find it in memory
 
 
@@ -56,6 +59,21 @@ class BuildInfo(Record):
     def godebug(self) -> str:
         """DefaultGODEBUG: what a go line older than the toolchain, and //go:debug lines, switched."""
         return self.settings.get("DefaultGODEBUG", "")
+
+
+class _Section:
+    """A section's header, as far as it is needed."""
+
+    __slots__ = ("entry", "flags", "kind", "link", "name", "offset", "size")
+
+    def __init__(self, name: int, kind: int, flags: int, _: int, offset: int, size: int, link: int, *rest: int) -> None:
+        self.name = name
+        self.kind = kind
+        self.flags = flags
+        self.offset = offset
+        self.size = size
+        self.link = link
+        self.entry = rest[-1]
 
 
 class _Elf:
@@ -99,23 +117,25 @@ class _Elf:
             found.append((flags, address, offset, size))
         return found
 
+    def sections(self) -> list[_Section]:
+        """The section headers; none where their count stands elsewhere (e_shnum is 0), as no linker of Go's has it."""
+        wanted = 64 if self.wide else 40
+        if self.section_size != wanted or not 0 < self.section_count <= _SECTIONS_MAX:
+            return []
+        data = os.pread(self.fd, wanted * self.section_count, self.sections_at)
+        form = self.order + ("IIQQQQIIQQ" if self.wide else "IIIIIIIIII")
+        return [_Section(*fields) for fields in struct.iter_unpack(form, data[: len(data) // wanted * wanted])]
+
     def section(self, name: bytes) -> tuple[int, int] | None:
         """Offset and size in the file of the section of that name, or None."""
-        wanted = 64 if self.wide else 40
-        if self.section_size != wanted or not self.names < self.section_count <= _SECTIONS_MAX:
+        sections = self.sections()
+        if self.names >= len(sections):
             return None
-        data = os.pread(self.fd, wanted * self.section_count, self.sections_at)
-        form = self.order + ("QQ" if self.wide else "II")
-        at = 24 if self.wide else 16
-        if len(data) < wanted * self.section_count:
-            return None
-        offset, size = struct.unpack_from(form, data, wanted * self.names + at)
-        names = os.pread(self.fd, min(size, _NAMES_MAX), offset)
-        for start in range(0, len(data), wanted):
-            begin = self.number(data, start, "I")
-            if names[begin : begin + len(name) + 1] == name + b"\0":
-                offset, size = struct.unpack_from(form, data, start + at)
-                return offset, size
+        table = sections[self.names]
+        names = os.pread(self.fd, min(table.size, _NAMES_MAX), table.offset)
+        for section in sections:
+            if names[section.name : section.name + len(name) + 1] == name + b"\0":
+                return section.offset, section.size
         return None
 
     def at(self, address: int, size: int) -> bytes:
@@ -234,36 +254,52 @@ def _parse(version: str, modules: bytes) -> BuildInfo:
 def symbol(fd: int, name: str) -> tuple[int, int] | None:
     """A symbol's address and the entry point's, as the file has them: in memory both are moved alike.
 
-    None where the executable has no such symbol (it is stripped), or pyelftools is not there. The names are searched as
-    bytes, since large programs have 100,000 symbols.
+    None where the executable has no such symbol (it is stripped), or tables that no toolchain writes: compressed, too
+    large, of odd entries.
     """
     try:
-        from elftools.common.exceptions import ELFError
-        from elftools.elf.elffile import ELFFile
-    except ImportError:
-        return None
-    try:
-        head = _Elf(fd)
-        if head.section_count > _SECTIONS_MAX:
+        elf = _Elf(fd)
+        sections = elf.sections()
+        table = next((section for section in sections if section.kind == _SYMTAB), None)
+        step = 24 if elf.wide else 16
+        if table is None or table.entry != step or table.link >= len(sections):
             return None
-        with os.fdopen(os.dup(fd), "rb") as file:
-            elf = ELFFile(file)
-            table = elf.get_section_by_name(".symtab")
-            if table is None or table["sh_size"] > _SYMBOLS_MAX or not table["sh_entsize"]:
-                return None
-            strings = elf.get_section(table["sh_link"])
-            if strings["sh_size"] > _SYMBOLS_MAX:
-                return None
-            at = strings.data().find(b"\0" + name.encode() + b"\0")
-            if at < 0:
-                return None
-            wanted = struct.pack(head.order + "I", at + 1)
-            entries, step = table.data(), table["sh_entsize"]
-            found = entries.find(wanted)
-            while found >= 0 and found % step:
-                found = entries.find(wanted, found + 1)
-            if found < 0:
-                return None
-            return table.get_symbol(found // step)["st_value"], elf["e_entry"]
-    except (ELFError, NotGo, OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, OverflowError):
+        strings = sections[table.link]
+        if (table.flags | strings.flags) & _COMPRESSED or max(table.size, strings.size) > _SYMBOLS_MAX:
+            return None
+        at = _find_bytes(fd, strings, b"\0" + name.encode() + b"\0")
+        found = _find_first_word(fd, table, step, struct.pack(elf.order + "I", at + 1)) if at >= 0 else -1
+        if found < 0:
+            return None
+        entry, head = os.pread(fd, step, table.offset + found), os.pread(fd, 64, 0)
+        word = "Q" if elf.wide else "I"
+        return elf.number(entry, 8 if elf.wide else 4, word), elf.number(head, 24, word)
+    except (NotGo, OSError, struct.error, OverflowError):
         return None
+
+
+def _find_bytes(fd: int, section: _Section, wanted: bytes) -> int:
+    """Where in a section the bytes begin first, or -1."""
+    for at in range(0, section.size, _CHUNK):
+        data = os.pread(fd, min(_CHUNK + len(wanted) - 1, section.size - at), section.offset + at)
+        found = data.find(wanted)
+        if found >= 0:
+            return at + found
+        if len(data) < _CHUNK:
+            break
+    return -1
+
+
+def _find_first_word(fd: int, section: _Section, step: int, wanted: bytes) -> int:
+    """Where in a section the first of its entries, `step` bytes each, begins that begins with these four, or -1."""
+    from array import array
+
+    value = array("I", wanted)[0]
+    for at in range(0, section.size, _CHUNK):
+        data = os.pread(fd, min(_CHUNK, section.size - at), section.offset + at)
+        words = array("I", data[: len(data) // step * step])[:: step // 4]
+        if value in words:
+            return at + words.index(value) * step
+        if len(data) < _CHUNK:
+            break
+    return -1

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import struct
 
+from go_health_hook import process
 from go_health_hook.go import buildinfo, maxprocs
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup
@@ -14,7 +16,8 @@ from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
     from go_health_hook.deadline import Deadline
     from go_health_hook.go.buildinfo import BuildInfo
@@ -26,6 +29,9 @@ MEMORY = "memory"
 _AT_ENTRY = 9  # getauxval(3)
 _LARGEST = 1 << 20  # more Ps than any machine has: what was read is not the variable
 _ENVIRONMENT_MAX = 4 << 20
+_COMMAND_MAX = 4096  # bytes of a command line that are read; a process can make its own as long as it likes
+PATIENCE = 3.0  # seconds for one process, of which most take a thousandth
+_MEMORY = 512 << 20  # bytes that looking at them may take beside what Python itself has
 
 
 class GoProcess(Record):
@@ -93,10 +99,77 @@ class GoProcess(Record):
         )
 
 
+class Survey:
+    """What was made of the running Go processes.
+
+    found    what `survey` was to make of each
+    missed   how many processes could not be looked at: time ran out, or one of them held us up
+    refused  of how many we may not see the executable
+    """
+
+    __slots__ = ("found", "missed", "refused")
+
+    def __init__(self) -> None:
+        self.found: list[Any] = []
+        self.missed = 0
+        self.refused = 0
+
+
+def survey(shown: Callable[[GoProcess], object], deadline: Deadline, proc: str = "/proc") -> Survey:
+    """Take what `shown` makes of each Go process that can be looked into: of all as root, else of one's own.
+
+    A child looks and sends it, so plain values only. A process's files and memory are its owner's, who may have put
+    them on a file system that never answers, or made them cost more than there is: the child has bounded memory, and
+    when it is held up, another goes on behind the process that did it.
+    """
+    done = Survey()
+    pids = sorted(int(name) for name in os.listdir(proc) if name.isdecimal())
+    while pids and not deadline.expired:
+        worker = process.Worker(lambda send, pids=tuple(pids): _work(pids, shown, proc, send))  # type: ignore[misc]
+        looked = refused = missed = 0
+        try:
+            while True:
+                message = next(worker.messages(deadline.within(PATIENCE)), None)
+                if message is None:
+                    break
+                if len(message) == 2:
+                    raise RuntimeError(message[1])
+                found, refused, missed = message
+                done.found += found
+                looked += 1
+        finally:
+            worker.close()
+        done.refused += refused
+        done.missed += missed
+        if looked < len(pids) and not deadline.expired:
+            looked += 1  # this one held us up, or ended the child
+            done.missed += 1
+        pids = pids[looked:]
+    done.missed += len(pids)
+    return done
+
+
+def _work(pids: Iterable[int], shown: Callable[[GoProcess], object], proc: str, send: Callable[[object], None]) -> None:
+    """In the child: a message for each process, whatever it is."""
+    with open("/proc/self/statm", "rb") as file:
+        own = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (own + _MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    processes = Processes(proc)
+    for pid in pids:
+        found: list[object] = []
+        try:
+            one = processes.one(pid)
+            if one is not None:
+                found.append(shown(one))
+        except Exception:  # of whatever kind, it is one process's doing, and the others are still to be seen
+            processes.missed += 1
+        send((found, processes.refused, processes.missed))
+
+
 class Processes:
     """Looks through /proc, remembering executables: of a thousand processes most are the same few programs.
 
-    `missed` counts the processes that there was no time for; `refused` those whose executable we may not see.
+    `missed` counts the processes that no sense could be made of; `refused` those whose executable we may not see.
     """
 
     def __init__(self, proc: str = "/proc") -> None:
@@ -106,17 +179,6 @@ class Processes:
         self._builds: dict[tuple[int, ...], BuildInfo | None] = {}
         self._symbols: dict[tuple[int, ...], tuple[int, int] | None] = {}
         self._users: dict[int, str] = {}
-
-    def every(self, deadline: Deadline) -> Iterator[GoProcess]:
-        """All Go processes that can be looked into: all as root, else one's own."""
-        pids = sorted(int(name) for name in os.listdir(self.proc) if name.isdecimal())
-        for i, pid in enumerate(pids):
-            if deadline.expired:
-                self.missed = len(pids) - i
-                return
-            found = self.one(pid)
-            if found is not None:
-                yield found
 
     def one(self, pid: int) -> GoProcess | None:
         """The Go process of that id, or None where it is none, has ended or is not ours to see."""
@@ -218,10 +280,17 @@ class Processes:
             process = psutil.Process(pid)
             with process.oneshot():
                 uid = process.uids().real
-                words = process.cmdline() or [process.name()]
-        except psutil.Error:
+                command = self._command(pid) or process.name()
+        except (psutil.Error, OSError):
             return "", ""
-        return self._name_of(uid), clean(" ".join(words))
+        return self._name_of(uid), clean(command)
+
+    def _command(self, pid: int) -> bytes:
+        fd = os.open(f"{self.proc}/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, _COMMAND_MAX).rstrip(b"\0").replace(b"\0", b" ")
+        finally:
+            os.close(fd)
 
     def _name_of(self, uid: int) -> str:
         if uid not in self._users:
