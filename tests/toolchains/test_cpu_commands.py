@@ -98,6 +98,26 @@ def test_ps_sees_a_value_set_from_outside_and_says_so(hook: Hook) -> None:
         assert text.splitlines()[1].startswith("!")
 
 
+@pytest.mark.parametrize("name", ["1.27, stripped", "1.27, old go line, stripped"])
+def test_ps_does_not_claim_what_it_cannot_see(hook: Hook, name: str) -> None:
+    """CPUs taken from a stripped program after it started: some follow that, some do not, and none can be asked."""
+    cpus = os.sched_getaffinity(0)
+    if len(cpus) < 2:
+        pytest.skip("one CPU: none can be taken away")
+    with started(waiting.program(name)) as process:
+        assert taken(process) == len(cpus)
+        os.sched_setaffinity(process.pid, {min(cpus)})
+        row = listed(hook, process.pid)
+        text = hook("ps").stdout
+    assert (row["gomaxprocs"], row["source"], row["expected_gomaxprocs"]) == (1, "predicted", 1)
+    follows = "old" not in name
+    assert ("if nothing has changed since it started: it follows no change" in row["why"]) is not follows
+    assert ("if it was started here" in row["why"]) is follows
+    assert "all fit" not in text
+    assert "should, if nothing changed since they started" in text or "does not fit" in text
+    assert f"{process.pid} " in text and " ~1 " in text
+
+
 def test_ps_sees_a_deleted_program(hook: Hook, tmp_path: Path) -> None:
     program = shutil.copy(waiting.program("1.27"), tmp_path / "gone")
     with started(program) as process:

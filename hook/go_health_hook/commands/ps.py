@@ -9,7 +9,7 @@ from go_health_hook.announce.style import Style
 from go_health_hook.commands import _limits
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, HookError
-from go_health_hook.go.processes import survey
+from go_health_hook.go.processes import PREDICTED, survey
 from go_health_hook.linux import units
 from go_health_hook.text import clean
 
@@ -132,11 +132,9 @@ def _report(rows: list[dict[str, Any]], seen: Survey, style: Style, verbose: boo
     if len(rows) > MANY:
         lines.append(f"  … and {len(rows) - MANY} more, with the better ones last: --json shows all")
     wrong = [row for row in rows if not row["aligned"]]
-    total = f"{len(rows)} Go process{'' if len(rows) == 1 else 'es'}"
-    verdict = f"{len(wrong)} of them with a GOMAXPROCS that does not fit" if wrong else "all fit"
-    lines.append(style.paint(f"{total}, {verdict}" if rows else "no Go process is running here", "1"))
-    if any(row["source"] != "memory" for row in rows):
-        lines.append(style.wrap("~ predicted from version, environment, affinity and cgroup", 2))
+    lines.append(style.paint(_verdict(rows, len(wrong)), "1"))
+    if any(row["source"] == PREDICTED for row in rows):
+        lines.append(style.wrap("~ predicted from its version, environment, CPUs and cgroup as they are now", 2))
     if any(row["gomaxprocs"] > row["expected_gomaxprocs"] for row in rows):
         lines.append("-> start them with go-health-hook exec -- CMD; see go-health-hook cpu --pid PID")
     if seen.refused and os.geteuid() != 0:
@@ -147,10 +145,22 @@ def _report(rows: list[dict[str, Any]], seen: Survey, style: Style, verbose: boo
     return "\n".join(lines)
 
 
+def _verdict(rows: list[dict[str, Any]], wrong: int) -> str:
+    if not rows:
+        return "no Go process is running here"
+    total = f"{len(rows)} Go process{'' if len(rows) == 1 else 'es'}"
+    if wrong:
+        return f"{total}, {wrong} of them with a GOMAXPROCS that does not fit"
+    guessed = sum(row["source"] == PREDICTED for row in rows)
+    if guessed:
+        return f"{total}, {len(rows) - guessed} fit and {guessed} should, if nothing changed since they started"
+    return f"{total}, all fit" if len(rows) > 1 else f"{total}, which fits"
+
+
 def _lines(row: dict[str, Any], style: Style, verbose: bool) -> list[str]:
     room = style.width - 56
     over, under = row["gomaxprocs"] > row["expected_gomaxprocs"], row["gomaxprocs"] < row["expected_gomaxprocs"]
-    has = f"{'' if row['source'] == 'memory' else '~'}{row['gomaxprocs']}"
+    has = f"{'~' if row['source'] == PREDICTED else ''}{row['gomaxprocs']}"
     share = "-" if row["throttled_share"] is None else f"{100 * row['throttled_share']:.0f}%"
     program, _, rest = row["command"].partition(" ")
     command = _limits.fit(f"{program.rsplit('/', 1)[-1]} {rest}".strip(), room)

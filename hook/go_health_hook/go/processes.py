@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from go_health_hook.linux.cgroup import Chain
 
 SYMBOL = "runtime.gomaxprocs"
-MEMORY = "memory"
+MEMORY, PREDICTED = "memory", "predicted"
 _AT_ENTRY = 9  # getauxval(3)
 _LARGEST = 1 << 20  # more Ps than any machine has: what was read is not the variable
 _ENVIRONMENT_MAX = 4 << 20
@@ -85,17 +85,26 @@ class GoProcess(Record):
 
     @property
     def aligned(self) -> bool:
-        """Whether it has what fits."""
+        """Whether it has what fits; where its value is predicted, whether that fits."""
         return self.gomaxprocs == self.expected
 
     @property
     def why(self) -> str:
-        """Why it has the GOMAXPROCS that it has."""
-        if self.source != MEMORY or self.gomaxprocs == self.prediction.value:
-            return self.prediction.why
+        """Why it has the GOMAXPROCS that it has, and where that is predicted, on what condition."""
+        prediction = self.prediction
+        if self.source == PREDICTED:
+            if prediction.follows_quota:
+                unless = "if it was started here, and under a quota: it does not notice its first one"
+            elif prediction.follows_affinity:
+                unless = "if it was started here, and no quota has changed since: it follows none"
+            else:
+                unless = "if nothing has changed since it started: it follows no change"
+            return f"{prediction.why}; {unless}"
+        if self.source != MEMORY or self.gomaxprocs == prediction.value:
+            return prediction.why
         return (
             f"it began where Go took {self.gomaxprocs}, or set that itself; "
-            f"started here anew it would take {self.prediction.value}"
+            f"started here anew it would take {prediction.value}"
         )
 
 
