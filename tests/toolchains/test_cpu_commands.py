@@ -32,7 +32,7 @@ DECIDE = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from go_health_hook.commands.exec import decide
-decision = decide(sys.argv[2:], os.environ)
+decision = decide(sys.argv[2:], os.environ, affinity=8)
 print(decision.value, decision.why)
 """
 
@@ -276,45 +276,85 @@ def test_exec_sets_it_only_where_the_runtime_is_wrong(groups: Groups, hook: Hook
     assert run_exec(groups, hook, "above/leaf", "--floor", "1", *show, env=env)[0] == "1\n"
 
 
+class Deciding:
+    """What exec decides for a command under one CPU of quota on its own cgroup, on a machine of eight."""
+
+    def __init__(self, groups: Groups, folder: Path) -> None:  # noqa: F811
+        groups.make("leaf")
+        groups.limit("leaf", 100)
+        self.groups = groups
+        self.folder = folder
+        for line in ("1.27", "1.24", ""):
+            (folder / f"mod{line}").mkdir()
+            (folder / f"mod{line}/go.mod").write_text(f"module m\ngo {line}\n" if line else "module m\n")
+        (folder / "nomod").mkdir()
+
+    def __call__(self, where: str, *words: str, go: str = "1.27.3", **env: str) -> tuple[int | None, str]:
+        env = {"PATH": f"{real(go)}/bin:/usr/bin:/bin", "GOTOOLCHAIN": "local", "HOME": str(self.folder), **env}
+        done = self.groups.start("leaf", sys.executable, "-c", DECIDE, str(TOP / "hook"), *words, env=env,
+                                 cwd=self.folder / where, stdout=subprocess.PIPE)  # fmt: skip
+        value, _, why = done.communicate()[0].partition(" ")
+        assert done.returncode == 0
+        return None if value == "None" else int(value), why.strip()
+
+
+@pytest.fixture
+def deciding(groups: Groups, tmp_path: Path) -> Deciding:  # noqa: F811
+    return Deciding(groups, tmp_path)
+
+
 @pytest.mark.root
-def test_exec_leaves_it_where_the_runtime_is_right(groups: Groups, hook: Hook, tmp_path: Path) -> None:  # noqa: F811
-    """A quota on the leaf: Go 1.27 with a new go line reads it, and an old one in go.mod keeps programs from it."""
-    cpus = len(os.sched_getaffinity(0))
-    if cpus < 2:
-        pytest.skip("one CPU: there is nothing that a quota could change")
-    groups.make("leaf")
-    groups.limit("leaf", 100)
-    new, old = real("1.27.3"), real("1.24.11")
-    decisions = {}
-    for goroot in (new, old):
-        for line in ("1.27", "1.24", None):
-            module = tmp_path / f"{goroot.name}-{line}"
-            module.mkdir()
-            if line:
-                (module / "go.mod").write_text(f"module m\ngo {line}\n")
-            for words in (
-                ["version"],
-                ["build", "."],
-                ["run", "."],
-                ["-C", str(module), "test", "./..."],
-                ["run", "x@v1"],
-            ):
-                env = {"PATH": f"{goroot}/bin:/usr/bin:/bin", "GOTOOLCHAIN": "local"}
-                done = groups.start("leaf", sys.executable, "-c", DECIDE, str(TOP / "hook"), "go", *words, env=env,
-                                    cwd=tmp_path if words[0] == "-C" else module, stdout=subprocess.PIPE)  # fmt: skip
-                said = done.communicate()[0].split(" ", 1)
-                assert done.returncode == 0
-                verb = "test" if words[0] == "-C" else "run @" if words[-1] == "x@v1" else words[0]
-                decisions[goroot.name, line, verb] = said[0]
-    if cpus > 2:
-        for line in ("1.27", "1.24", None):
-            assert all(decisions["1.24.11", line, verb] == "2" for verb in ("version", "build", "run", "test", "run @"))
-            assert decisions["1.27.3", line, "version"] == decisions["1.27.3", line, "build"] == "None"
-            assert decisions["1.27.3", line, "run @"] == "2"
+def test_exec_leaves_it_where_the_runtime_is_right(deciding: Deciding) -> None:
+    """Go 1.27 with a new go line reads the quota; an old one in go.mod keeps programs from it, Go 1.24 never does."""
+    for where, started in (("mod1.27", None), ("mod1.24", 2), ("mod", 2), ("nomod", None)):
         for verb in ("run", "test"):
-            assert [decisions["1.27.3", line, verb] for line in ("1.27", "1.24", None)] == ["None", "2", "None"]
-    else:
-        assert set(decisions.values()) == {"None"}
+            assert deciding(where, "go", verb, ".")[0] == started, where
+        for words in (["version"], ["build", "."]):
+            assert deciding(where, "go", *words)[0] is None
+        assert deciding(where, "go", "run", "example.com/x@v1")[0] == 2
+        assert deciding(where, "go", "run", ".", "user@host")[0] == started
+        for words in (["version"], ["build", "."], ["run", "."], ["test", "."]):
+            assert deciding(where, "go", *words, go="1.24.11")[0] == 2
+    assert deciding("nomod", "go", "run", ".")[1].endswith("takes 2 by itself, and follows changes")
+
+
+@pytest.mark.root
+def test_exec_judges_the_module_that_go_will(deciding: Deciding) -> None:
+    """Elsewhere by -C, by another file in place of go.mod, by what the user's env file says."""
+    old = str(deciding.folder / "mod1.24")
+    for words in (["run", "-C", old, "."], ["run", f"-C={old}", "."], ["-C", old, "run", "."], ["test", "--C", old]):
+        value, why = deciding("mod1.27", "go", *words)
+        assert (value, "with go line 1.24" in why) == (2, True), words
+    for words, env in (
+        (["run", "-modfile=../mod1.24/go.mod", "."], {}),
+        (["run", "."], {"GOFLAGS": f"-modfile={old}/go.mod"}),
+    ):
+        assert deciding("mod1.27", "go", *words, **env)[0] == 2
+    assert deciding("mod1.27", "go", "run", ".", "-modfile=../mod1.24/go.mod")[0] is None
+    (deciding.folder / ".config/go").mkdir(parents=True)
+    (deciding.folder / ".config/go/env").write_text(f"GOWORK={old}/go.work\n")
+    (deciding.folder / "mod1.24/go.work").write_text("go 1.24\nuse .\n")
+    assert deciding("mod1.27", "go", "run", ".")[0] == 2
+    assert deciding("mod1.27", "go", "run", ".", GOENV="off")[0] is None
+
+
+@pytest.mark.root
+def test_exec_judges_the_toolchain_that_will_run(deciding: Deciding) -> None:
+    """The pinned one, whatever is on the search path; and one that a go line asks for, where that is allowed."""
+    assert deciding("mod1.27", "go", "version", GOTOOLCHAIN="go1.24.11")[0] == 2
+    value, why = deciding("nomod", "go", "run", ".", GOTOOLCHAIN="go1.24.11+auto")
+    assert (value, "go1.24.11 run would take 8 (Go 1.24 reads no CPU quota" in why) == (2, True)
+    assert deciding("mod1.27", "go", "version", go="1.24.11", GOTOOLCHAIN="go1.27.3")[0] is None
+    assert deciding("mod1.27", "go", "version", go="1.24.11", GOTOOLCHAIN="auto")[0] == 2
+    (deciding.folder / "env").write_text("GOTOOLCHAIN=go1.24.11\n")
+    assert deciding("mod1.27", "go", "version", GOTOOLCHAIN="", GOENV=str(deciding.folder / "env"))[0] == 2
+
+
+@pytest.mark.root
+def test_exec_heeds_the_go_command_s_own_godebug(deciding: Deciding) -> None:
+    assert deciding("mod1.27", "go", "build", ".", GODEBUG="containermaxprocs=0")[0] == 2
+    assert deciding("mod1.24", "go", "run", ".", GODEBUG="containermaxprocs=1")[0] is None
+    assert "follows" not in deciding("mod1.27", "go", "run", ".", GODEBUG="updatemaxprocs=0")[1]
 
 
 def test_exec_leaves_nothing_of_itself(hook: Hook) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from go_health_hook.go import settings
 from go_health_hook.go.maxprocs import gate
-from go_health_hook.go.modules import at_hand, source_directives
+from go_health_hook.go.modules import arguments, at_hand, chdir, source_directives
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +63,51 @@ def test_debug_lines_of_a_main_package_and_of_its_tests(tmp_path: Path) -> None:
     assert source_directives(str(tmp_path), ["main.go"]) == "containermaxprocs=1"
     assert source_directives(str(tmp_path), ["."], tests=True) == "panicnil=1"
     assert source_directives(str(tmp_path), ["./...", "example.com/x", "./nothing"]) == ""
+
+
+def test_another_file_in_place_of_go_mod(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "go.mod").write_text("module m\ngo 1.27\n")
+    (tmp_path / "in/old.mod").write_text("module m\ngo 1.21\n")
+    assert at_hand(str(tmp_path / "in"), {}, "old.mod").go_line == "1.21"
+    assert at_hand(str(tmp_path / "in"), {}, str(tmp_path / "in/old.mod")).go_line == "1.21"
+    (tmp_path / "go.mod").unlink()
+    assert at_hand(str(tmp_path / "in"), {}, "old.mod").go_line is None
+
+
+@pytest.mark.parametrize(
+    ("words", "there", "rest"),
+    [
+        (["run", "-C", "d", "."], "d", ["run", "."]),
+        (["run", "--C=d", "."], "d", ["run", "."]),
+        (["-C=d", "run", "."], "d", ["run", "."]),
+        (["-C", "d", "run", "."], "d", ["run", "."]),
+        (["run", "-v", "-C", "d", "."], "", ["run", "-v", "-C", "d", "."]),
+        (["run", "-Cd"], "", ["run", "-Cd"]),
+        (["run", "-C"], "", ["run"]),
+        ([], "", []),
+    ],
+)
+def test_where_a_go_command_goes_first(words: list[str], there: str, rest: list[str]) -> None:
+    assert chdir(words) == (there, rest)
+
+
+@pytest.mark.parametrize(
+    ("words", "flags", "targets"),
+    [
+        ("run -race -tags a,b . -modfile=theirs user@host", {"race": "", "tags": "a,b"}, ["."]),
+        ("run -modfile x.mod a.go b.go c", {"modfile": "x.mod"}, ["a.go", "b.go"]),
+        ("run --exec=x y@v1 z", {"exec": "x"}, ["y@v1"]),
+        ("test -v ./... -run X ./b -args ./c", {"v": "", "run": "X"}, ["./...", "./b"]),
+        ("tool -n stringer -type=T", {"n": ""}, ["stringer"]),
+        ("test -timeout", {"timeout": ""}, []),
+    ],
+)
+def test_a_go_command_s_flags_end_where_the_program_s_own_begin(
+    words: str, flags: dict[str, str], targets: list[str]
+) -> None:
+    verb, *rest = words.split()
+    assert arguments(verb, rest) == (flags, targets)
 
 
 def test_settings_of_the_environment_the_user_and_goroot(tmp_path: Path) -> None:

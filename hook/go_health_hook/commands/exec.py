@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from go_health_hook.config import Config
+    from go_health_hook.go.modules import Module
     from go_health_hook.go.versions import Version
     from go_health_hook.linux.cgroup import Chain
 
@@ -118,10 +119,19 @@ def environment() -> dict[str, str]:
 
 
 def decide(
-    command: list[str], env: Mapping[str, str], *, floor: int = FLOOR, force: bool = False, cwd: str = "."
+    command: list[str],
+    env: Mapping[str, str],
+    *,
+    floor: int = FLOOR,
+    force: bool = False,
+    cwd: str = ".",
+    affinity: int | None = None,
 ) -> Decision:
-    """What GOMAXPROCS to give a command that is started here and now. Never raises for what CMD is or is not."""
-    chain, affinity = cgroup.read_chain(), cgroup.affinity()
+    """What GOMAXPROCS to give a command that is started here and now. Never raises for what CMD is or is not.
+
+    `affinity` is the number of CPUs it may run on, ours unless another is given.
+    """
+    chain, affinity = cgroup.read_chain(), cgroup.affinity() if affinity is None else affinity
     quota = chain.quota_cpus
     if "GOMAXPROCS" not in env and (quota is None or quota > affinity - 1):
         # The affinity is all that counts, and every runtime reads that.
@@ -132,21 +142,30 @@ def decide(
 
     wanted = maxprocs.expected(affinity, chain, floor=floor)
     program = find_program(command[0], env)
-    versions, gate_on, what = _judge(program, command, env, cwd)
-    newest = versions[-1] if versions else _newest()
+    runtimes, what = _judge(program, command, env, cwd)
+    newest = max((version for version, _ in runtimes), default=None) or _newest()
     already = maxprocs.environment_count(env.get("GOMAXPROCS"), newest)
     if already is not None:
         if already <= wanted or not force:
             said = "fits" if already <= wanted else f"exceeds the {wanted} that fit; --force lowers it"
             return Decision(None, wanted, f"{already} is set already and {said}")
         return Decision(wanted, wanted, f"{already} was set, {_limit(chain)} allows {wanted}")
-    if not versions:
+    if not runtimes:
         return Decision(wanted, wanted, f"{_limit(chain)}; {what}")
-    for version, gate in [(v, True) for v in versions] + ([] if gate_on else [(newest, False)]):
-        predicted = maxprocs.predict(version, affinity, chain, gate=gate)
+    godebug = env.get("GODEBUG")
+    follows = True
+    for version, recorded in runtimes:
+        predicted = maxprocs.predict(
+            version,
+            affinity,
+            chain,
+            gate=maxprocs.reads_quota(recorded, godebug, version),
+            updates=maxprocs.follows_changes(recorded, godebug, version),
+        )
         if predicted.value != wanted:
             return Decision(wanted, wanted, f"{_limit(chain)}; {what} would take {predicted.value} ({predicted.why})")
-    return Decision(None, wanted, f"{what} takes {wanted} by itself, and follows changes")
+        follows = follows and predicted.follows_quota
+    return Decision(None, wanted, f"{what} takes {wanted} by itself" + (", and follows changes" if follows else ""))
 
 
 def _limit(chain: Chain) -> str:
@@ -160,12 +179,12 @@ def _newest() -> Version:
     return parse_version("go1.27")
 
 
-def _judge(program: str, command: list[str], env: Mapping[str, str], cwd: str) -> tuple[list[Version], bool, str]:
-    """Which runtimes CMD brings into play, whether the gate of what it starts is open, and what that is, in words.
+def _judge(program: str, command: list[str], env: Mapping[str, str], cwd: str) -> tuple[list[tuple[Version, str]], str]:
+    """The runtimes that CMD brings into play, each with its DefaultGODEBUG, and what they are of, in words.
 
     No runtimes: nothing is known of them.
     """
-    from go_health_hook.go import buildinfo, maxprocs
+    from go_health_hook.go import buildinfo
     from go_health_hook.go.versions import parse_version
 
     name = clean(os.path.basename(command[0]))
@@ -176,12 +195,10 @@ def _judge(program: str, command: list[str], env: Mapping[str, str], cwd: str) -
         return _judge_other(name, env, cwd)
     if info.path == "cmd/go":
         return _judge_go(program, version, command[1:], env, cwd)
-    gate = maxprocs.reads_quota(info.godebug, env.get("GODEBUG"), version)
-    # A program whose gate is shut is judged by that alone.
-    return [version], gate, f"{name} ({version})"
+    return [(version, info.godebug)], f"{name} ({version})"
 
 
-def _judge_other(name: str, env: Mapping[str, str], cwd: str) -> tuple[list[Version], bool, str]:
+def _judge_other(name: str, env: Mapping[str, str], cwd: str) -> tuple[list[tuple[Version, str]], str]:
     """A script, make: what Go it starts is not known; most likely it is the go command of this environment."""
     from go_health_hook.go import buildinfo
     from go_health_hook.go.versions import parse_version
@@ -190,61 +207,64 @@ def _judge_other(name: str, env: Mapping[str, str], cwd: str) -> tuple[list[Vers
     try:
         version = parse_version(buildinfo.read(go).version)
     except (buildinfo.NotGo, OSError, ValueError):
-        return [], True, f"{name} is no Go program, and what it starts is not known"
-    versions, gate, what = _judge_go(go, version, ["run"], env, cwd)
-    return versions, gate, f"{name}, if it starts {what},"
+        return [], f"{name} is no Go program, and what it starts is not known"
+    runtimes, what = _judge_go(go, version, ["run"], env, cwd)
+    return runtimes, f"{name}, if it starts {what},"
 
 
 def _judge_go(
     go: str, version: Version, words: list[str], env: Mapping[str, str], cwd: str
-) -> tuple[list[Version], bool, str]:
+) -> tuple[list[tuple[Version, str]], str]:
     """The go command: itself, and for what it starts the go line of the module at hand."""
-    from go_health_hook.go import maxprocs, modules
+    from go_health_hook.go import maxprocs, modules, settings
+
+    known = settings.effective(env, go)
+    there, words = modules.chdir(words)
+    directory = os.path.join(os.path.abspath(cwd), there)
+    verb, rest = (words[0], words[1:]) if words else ("", [])
+    flags, targets = modules.arguments(verb, [*settings.split(known.get("GOFLAGS", "")), *rest])
+    module = modules.at_hand(directory, known, flags.get("modfile", ""))
+    versions = _toolchains(version, known.get("GOTOOLCHAIN", ""), module)
+    runtimes = [(each, "") for each in versions]
+    what = f"{versions[0]} {verb}".strip()
+    if verb not in STARTS:
+        return runtimes, what
+    if verb in ("run", "tool") and any("@" in target for target in targets):
+        recorded = maxprocs.default_godebug("")
+        what += " of another module, whose go line is not known,"
+    else:
+        directives = modules.source_directives(directory, targets or ["."], tests=verb == "test")
+        recorded = maxprocs.default_godebug(module.go_line, ",".join(d for d in (module.directives, directives) if d))
+        if module.file and module.go_line is not None:
+            what += f" with go line {clean(module.go_line, 20) or 'missing'}"
+    return [*runtimes, *((each, recorded) for each in versions)], what
+
+
+def _toolchains(version: Version, setting: str, module: Module) -> list[Version]:
+    """The toolchains that a go command may run in its own place, by its GOTOOLCHAIN and the module.
+
+    One that a go line asks for may have to be fetched and be missing, so both are reckoned with. Rules:
+    go.dev/doc/toolchain, cmd/go/internal/toolchain/select.go.
+    """
     from go_health_hook.go.versions import parse_version
 
-    directory = os.path.abspath(cwd)
-    if words[:1] == ["-C"] and len(words) > 1:
-        directory, words = os.path.join(directory, words[1]), words[2:]
-    elif words and words[0].startswith("-C="):
-        directory, words = os.path.join(directory, words[0][3:]), words[1:]
-    verb, rest = (words[0], words[1:]) if words else ("", [])
-    if verb not in STARTS:
-        return [version], True, str(version)
-    module = modules.at_hand(directory, env)
-    what = f"{version} {verb}"
+    if not version.at_least(1, 21):
+        return [version]
+    name, _, suffix = setting.partition("+")
+    try:
+        version = parse_version(name)
+    except ValueError:
+        pass  # "local", "auto" or "path"
     versions = [version]
-    if _switches(go, env):
-        for line in (module.go_line, module.toolchain):
+    if "auto" in (name, suffix) or "path" in (name, suffix):
+        for line in (module.go_line, module.toolchain) if module.toolchain != "default" else ():
             try:
                 other = parse_version(line or "")
             except ValueError:
                 continue
             if other > versions[-1]:
-                versions = [*versions, other]
-    targets = [w for w in rest if not w.startswith("-")]
-    if any("@" in word for word in targets):
-        return versions, False, f"{what} of another module, whose go line is not known,"
-    directives = modules.source_directives(directory, targets or ["."], tests=verb == "test")
-    joined = ",".join(d for d in (module.directives, directives) if d)
-    gate = maxprocs.gate(module.go_line, directives=joined, environment=env.get("GODEBUG"))
-    if module.file and module.go_line is not None:
-        what += f" with go line {clean(module.go_line, 20) or 'missing'}"
-    return versions, gate, what
-
-
-def _switches(go: str, env: Mapping[str, str]) -> bool:
-    """Whether the go command runs a newer toolchain where a go line asks for one (go.dev/doc/toolchain)."""
-    said = env.get("GOTOOLCHAIN", "")
-    if not said:
-        root = os.path.dirname(os.path.dirname(os.path.realpath(go)))
-        try:
-            with open(f"{root}/go.env", encoding="utf-8", errors="replace") as file:
-                for line in file.read(65536).splitlines():
-                    if line.startswith("GOTOOLCHAIN="):
-                        said = line.partition("=")[2].strip()
-        except OSError:
-            pass
-    return said.endswith(("auto", "path"))
+                versions.append(other)
+    return versions
 
 
 def find_program(name: str, env: Mapping[str, str]) -> str:

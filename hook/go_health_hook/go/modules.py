@@ -12,7 +12,7 @@ from go_health_hook.linux.kernel_files import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 _FILE_MAX = 1 << 20
 _SOURCES_MAX = 200  # files of one package that are looked at for //go:debug lines
@@ -37,13 +37,65 @@ class Module(Record):
         self.toolchain = toolchain
 
 
-def at_hand(directory: str, env: Mapping[str, str]) -> Module:
-    """The module of a directory, for a go command with that environment."""
+# The flags of go build, run, test and vet whose value may be a word of its own; what others there are take none.
+_VALUED = frozenset((
+    "C", "asmflags", "bench", "benchtime", "blockprofile", "blockprofilerate", "buildmode", "compiler", "count",
+    "covermode", "coverpkg", "coverprofile", "cpu", "cpuprofile", "exec", "fuzz", "fuzzminimizetime", "fuzztime",
+    "gccgoflags", "gcflags", "installsuffix", "ldflags", "list", "memprofile", "memprofilerate", "mod", "modfile",
+    "mutexprofile", "mutexprofilefraction", "o", "outputdir", "overlay", "p", "parallel", "pgo", "pkgdir", "run",
+    "shuffle", "skip", "tags", "timeout", "toolexec", "trace", "vet", "vettool",
+))  # fmt: skip
+
+
+def chdir(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The directory that a go command goes to first, and its words without that; no directory where it stays.
+
+    The flag -C stands first, before or behind the verb: cmd/go/main.go, handleChdirFlag.
+    """
+    at = 0 if words and words[0].startswith("-") else 1
+    name, equals, value = words[at].partition("=") if at < len(words) else ("", "", "")
+    if name not in ("-C", "--C"):
+        return "", list(words)
+    behind = at + 1 if equals else at + 2
+    return value if equals else "".join(words[at + 1 : behind]), [*words[:at], *words[behind:]]
+
+
+def arguments(verb: str, words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """The flags that a go command's verb is given, and what it is to work on: packages, files, a tool.
+
+    What follows is the started program's own: cmd/go/internal/run/run.go, cmd/go/internal/test/testflag.go.
+    """
+    flags: dict[str, str] = {}
+    targets: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word in ("-args", "--args") or (word == "--" and verb == "test"):
+            break
+        if word.startswith("-") and len(word) > 1:
+            name, equals, value = word.lstrip("-").partition("=")
+            flags[name] = value if equals or name not in _VALUED or not rest else rest.pop(0)
+        elif verb in ("test", "vet"):
+            targets.append(word)
+        else:
+            files = verb == "run" and word.endswith(".go")
+            targets.append(word)
+            while files and rest and rest[0].endswith(".go"):
+                targets.append(rest.pop(0))
+            break
+    return flags, targets
+
+
+def at_hand(directory: str, env: Mapping[str, str], modfile: str = "") -> Module:
+    """The module of a directory, for a go command with those settings; `modfile` is read in place of its go.mod."""
     if env.get("GO111MODULE") == "off":
         return Module("", "")
     work = env.get("GOWORK", "")
     file = "" if work == "off" else (work or _above(directory, "go.work"))
-    file = file or _above(directory, "go.mod")
+    if not file:
+        file = _above(directory, "go.mod")
+        if file and modfile:
+            file = os.path.join(directory, modfile)
     if not file:
         return Module("", None)
     return _read(file)
