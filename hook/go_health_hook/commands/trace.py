@@ -18,7 +18,7 @@ from go_health_hook.commands.exec import NOT_EXECUTABLE, NOT_FOUND, environment,
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
 from go_health_hook.go import buildinfo, maxprocs, settings
-from go_health_hook.go.schedtrace import Separator
+from go_health_hook.go.schedtrace import HOLD, Separator
 from go_health_hook.linux import cgroup, tasks
 from go_health_hook.process import Attended
 from go_health_hook.text import clean
@@ -224,7 +224,9 @@ def _observe(program: Attended, recording: Recording, args: argparse.Namespace, 
         if now - program.started >= ending:
             program.signal(signal.SIGTERM if now - program.started < killing else signal.SIGKILL)
             ending = killing
-        for stream, data in program.read(max(0.0, min(due, program.started + ending) - time.monotonic())):
+        wait = min(due, program.started + ending) - time.monotonic()
+        came = program.read(max(0.0, min(wait, HOLD) if recording.trace.waiting else wait))
+        for stream, data in came or [("stderr", b"")]:
             pass_on(stream, data)
     recording.seconds = time.monotonic() - program.started
     for stream, data in program.read(0):
