@@ -221,6 +221,37 @@ def test_a_mount_whose_root_was_removed() -> None:
     assert (mount.root, mount.removed, bad) == ("/a/deleted", False, [])
 
 
+@pytest.mark.parametrize(
+    ("mounts", "covered"),
+    [
+        (["20 1 /sys", "30 20 /sys/fs/cgroup"], False),
+        (["30 1 /sys/fs/cgroup", "31 30 /sys/fs/cgroup"], True),
+        (["30 1 /sys/fs/cgroup", "31 30 /sys/fs/cgroup/below"], False),
+        (["30 1 /sys/fs/cgroup", "31 1 /sys"], True),
+        (["30 1 /sys/fs/cgroup", "31 1 /sys/fs/cg"], False),
+        (["30 1 /sys/fs/cgroup", "31 1 /"], True),
+        (["20 1 /sys", "30 20 /sys/fs/cgroup", "31 1 /sys/fs"], False),
+        (["20 1 /sys", "30 20 /sys/fs/cgroup", "31 20 /sys/fs"], True),
+        (["20 1 /sys", "30 20 /sys/fs/cgroup", "31 20 /sys"], True),
+        (["2 2 /", "30 2 /sys/fs/cgroup"], False),
+    ],
+)
+def test_what_lies_over_a_mount(mounts: list[str], covered: bool) -> None:
+    lines = [f"{line.rpartition(' ')[0]} 0:{i} / {line.rpartition(' ')[2]} rw - cgroup2 cgroup2 rw" for i, line in
+             enumerate(mounts)]  # fmt: skip
+    found, bad = mountinfo.parse_mounts("\n".join(lines).encode())
+    assert bad == []
+    assert next(m.covered for line, m in zip(mounts, found) if line.startswith("30 ")) is covered
+
+
+def test_the_number_of_mounts_does_not_count_twice() -> None:
+    """As many as a namespace may hold, all of them cgroup's: to hold each against each would take hours."""
+    lines = [b"%d 1 0:26 / /mnt/%d/x rw - cgroup2 cgroup2 rw" % (i, i) for i in range(2, 100_002)]
+    mounts, bad = mountinfo.parse_mounts(b"\n".join(lines))
+    assert (len(mounts), bad) == (100_000, [])
+    assert not any(mount.covered for mount in mounts)
+
+
 @given(st.binary())
 def test_escapes_round_trip(raw: bytes) -> None:
     assert mountinfo.unescape(escape(raw)) == raw

@@ -150,23 +150,22 @@ class _Table:
     one stands. (At the same place there is never more than one.)
     """
 
-    __slots__ = ("children", "mounts", "reached")
+    __slots__ = ("mounts", "places", "reached")
 
     def __init__(self, data: bytes) -> None:
         self.mounts: dict[bytes, tuple[bytes, bytes]] = {}  # ID: parent's ID, mount point as written
-        self.children: dict[bytes, list[bytes]] = {}
+        self.places: dict[bytes, set[bytes]] = {}  # ID: the points of what is mounted on it
         self.reached: dict[bytes, bool] = {}
         for line in data.split(b"\n"):
             fields = line.split(b" ", 5)
             if len(fields) == 6:
                 self.mounts[fields[0]] = (fields[1], fields[4])
-                self.children.setdefault(fields[1], []).append(fields[0])
+                if fields[0] != fields[1]:  # the topmost mount is its own parent
+                    self.places.setdefault(fields[1], set()).add(fields[4])
 
     def covered(self, mount: bytes) -> bool:
         """Whether the mount point of that ID leads elsewhere."""
-        point = self.mounts[mount][1]
-        on_top = any(self.mounts[c][1] == point for c in self.children.get(mount, ()) if c != mount)
-        return on_top or not self._reaches(mount)
+        return self.mounts[mount][1] in self.places.get(mount, ()) or not self._reaches(mount)
 
     def _reaches(self, mount: bytes) -> bool:
         """Whether a lookup of the mount point gets as far as that mount."""
@@ -184,13 +183,10 @@ class _Table:
     def _blocked(self, mount: bytes) -> bool:
         """Whether another mount is in the way, on the same file system and above the place of this one."""
         parent, point = self.mounts[mount]
-        return any(
-            sibling != parent and where != point and _leads(where, point)
-            for sibling in self.children.get(parent, ())
-            for where in (self.mounts[sibling][1],)
-        )
-
-
-def _leads(upper: bytes, point: bytes) -> bool:
-    """Whether `upper` is a directory on the way to `point`."""
-    return upper == b"/" or (point.startswith(upper) and point[len(upper) : len(upper) + 1] == b"/")
+        places = self.places.get(parent, ())
+        # A namespace may hold very many mounts, so their number must not count: the directories above are looked up.
+        while point not in (b"/", b""):
+            point = point.rpartition(b"/")[0] or b"/"
+            if point in places:
+                return True
+        return False
