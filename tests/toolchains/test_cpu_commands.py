@@ -225,6 +225,34 @@ def test_a_limit_above_is_shown_by_cpu_and_ps(hook: Hook, groups: Groups) -> Non
     assert by_path["allowance_cpus"] == facts["allowance_cpus"]
 
 
+# As containerd and GNOME name them.
+POD = f"kubepods-besteffort-pod{'0123abcd-' * 4}.slice"
+CONTAINER = f"cri-containerd-{'0123456789abcdef' * 4}.scope"
+
+
+@pytest.mark.root
+def test_long_names_and_odd_quotas_fit_the_width(hook: Hook, groups: Groups, tmp_path: Path) -> None:  # noqa: F811
+    """A third of a CPU in a pod, a program that does not fit it, and what each command shows of that."""
+    groups.make(POD)
+    groups.make(f"{POD}/{CONTAINER}")
+    groups.limit(POD, 33.333)
+    inside = f"{POD}/{CONTAINER}"
+    env = {"PATH": os.environ["PATH"], "GOMAXPROCS": "64"}
+    with started(waiting.program("1.27, pie"), env=env) as process:
+        assert taken(process) == 64
+        (groups.directory(inside) / "cgroup.procs").write_text(str(process.pid))
+        texts = [hook(*words).stdout for words in (["cpu", "--pid", str(process.pid)], ["ps"], ["ps", "--wrong"],
+                                                   ["cpu", "--unit", groups.path(inside)])]  # fmt: skip
+    texts.append(groups.run(inside, hook.program, "cpu")[0])
+    burn = ("trace", "--interval", "20", "--", "/usr/bin/python3", "-I", "-c", BURN)
+    texts.append(groups.run(inside, hook.program, *burn, status=5)[0])
+    assert "0.333 CPUs" in texts[0] and "of 0.333 " in texts[-1]
+    assert "64" in texts[1]
+    for text in texts:
+        assert text.strip()
+        assert max(map(len, text.splitlines())) <= 80, text
+
+
 def test_cpu_asks_the_toolchain(hook: Hook) -> None:
     facts = json.loads(hook("--goroot", real("1.27.3"), "--json", "cpu").stdout)
     assert facts["toolchain_gomaxprocs"] == facts["expected_gomaxprocs"]

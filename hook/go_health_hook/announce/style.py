@@ -24,18 +24,24 @@ class Style:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
 
     def wrap(self, text: str, indent: int, most: int = 0) -> str:
-        """`text` broken at the width, every line but the first indented by `indent` columns.
+        """`text` broken at the width, within a word where that is longer than a line.
 
-        With `most` it is cut to that many lines, none longer than the width; else a word that is longer stays whole.
+        Every line but the first is indented by `indent` columns. With `most` it is cut to that many lines.
         """
         room = self.width - indent
         lines = [""]
         for word in text.split():
-            if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
+            rest = word
+            while len(rest) > room:  # the names of containers' cgroups are such words
+                left = room - len(lines[-1]) - 1 if lines[-1] else room
+                if left < room // 4:
+                    lines.append("")
+                    left = room
+                lines[-1] += (" " if lines[-1] else "") + rest[:left]
+                rest = rest[left:]
+            if lines[-1] and len(lines[-1]) + 1 + len(rest) > room:
                 lines.append("")
-            lines[-1] += f" {word}" if lines[-1] else word
-            while most and len(lines[-1]) > room:
-                lines[-1:] = [lines[-1][:room], lines[-1][room:]]
+            lines[-1] += f" {rest}" if lines[-1] else rest
         if most and len(lines) > most:
             lines = [*lines[: most - 1], lines[most - 1][: room - 1] + "…"]
         return ("\n" + " " * indent).join(lines)

@@ -248,7 +248,7 @@ def _report(facts: dict[str, Any], place: Place, style: Style) -> str:
 
 def _level_lines(level: dict[str, Any], tightest: bool, style: Style, room: int) -> list[str]:
     name = level["path"].rsplit("/", 1)[-1] or "/"
-    quota = "-" if level["cpus"] is None else f"{level['cpus']:g} CPU" + ("" if level["cpus"] == 1 else "s")
+    quota = "-" if level["cpus"] is None else cgroup.in_words(level["cpus"])
     stat = level["throttling"]
     throttled = ""
     if stat and stat["periods"] and level["cpus"] is not None:
@@ -270,7 +270,7 @@ def _level_lines(level: dict[str, Any], tightest: bool, style: Style, room: int)
 def _summary(facts: dict[str, Any], style: Style) -> list[str]:
     tightest = facts["limiting_level"]
     affinity = facts["affinity_cpus"]
-    allowed = f"{facts['allowance_cpus']:g} CPUs"
+    allowed = cgroup.in_words(facts["allowance_cpus"])
     if tightest and facts["allowance_cpus"] < affinity:
         allowed += f", by {tightest.rsplit('/', 1)[-1]}; it may run on {affinity}"
     else:

@@ -136,7 +136,7 @@ def decide(
     if "GOMAXPROCS" not in env and (quota is None or quota > affinity - 1):
         # The affinity is all that counts, and every runtime reads that.
         unsure = "" if chain.certain else f", though not all could be read: {chain.problems[0]}"
-        why = f"no quota is below the {affinity} CPUs it may run on{unsure}"
+        why = f"no quota is below the {cgroup.in_words(affinity)} it may run on{unsure}"
         return Decision(None, affinity, why)
     from go_health_hook.go import maxprocs
 
@@ -170,7 +170,7 @@ def decide(
 
 def _limit(chain: Chain) -> str:
     tightest = chain.tightest
-    return f"{tightest.cpus:g} CPUs, by {clean(tightest.path)}" if tightest else "no quota"
+    return f"{cgroup.in_words(tightest.cpus or 0)}, by {clean(tightest.path)}" if tightest else "no quota"
 
 
 def _newest() -> Version:

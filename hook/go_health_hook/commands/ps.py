@@ -10,7 +10,7 @@ from go_health_hook.commands import _limits
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, HookError
 from go_health_hook.go.processes import PREDICTED, survey
-from go_health_hook.linux import units
+from go_health_hook.linux import cgroup, units
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -65,7 +65,7 @@ def _shown(process: GoProcess, stats: dict[str, Stat | None]) -> tuple[dict[str,
         share = _limits.throttled_share(stats[tightest.directory])
     why = process.why
     if not process.aligned and tightest is None:
-        why = f"it may run on {process.affinity} CPUs; {why}"
+        why = f"it may run on {cgroup.in_words(process.affinity)}; {why}"
     row = {
         "pid": process.pid,
         "user": process.user,
@@ -100,7 +100,7 @@ def _with_owner(row: dict[str, Any], owner: units.Unit | None) -> dict[str, Any]
         return row
     row["set_by"] = (clean(owner.set_by) or None) if owner else None
     by = f", set by {row['set_by']}" if row["set_by"] else ""
-    why = f"{row['limiting_cpus']:.3g} CPUs at {row['limiting_level']}{by}; {row['why']}"
+    why = f"{cgroup.in_words(row['limiting_cpus'])} at {row['limiting_level']}{by}; {row['why']}"
     return {**row, "why": clean(why, 600)}
 
 
@@ -136,7 +136,7 @@ def _report(rows: list[dict[str, Any]], seen: Survey, style: Style, verbose: boo
     if any(row["source"] == PREDICTED for row in rows):
         lines.append(style.wrap("~ predicted from its version, environment, CPUs and cgroup as they are now", 2))
     if any(row["gomaxprocs"] > row["expected_gomaxprocs"] for row in rows):
-        lines.append("-> start them with go-health-hook exec -- CMD; see go-health-hook cpu --pid PID")
+        lines.append("-> start them with go-health-hook exec -- CMD; go-health-hook cpu --pid PID")
     if seen.refused and os.geteuid() != 0:
         lines.append(f"{seen.refused} not looked at for want of permission: root sees all")
     if seen.missed:
@@ -160,7 +160,8 @@ def _verdict(rows: list[dict[str, Any]], wrong: int) -> str:
 def _lines(row: dict[str, Any], style: Style, verbose: bool) -> list[str]:
     room = style.width - 56
     over, under = row["gomaxprocs"] > row["expected_gomaxprocs"], row["gomaxprocs"] < row["expected_gomaxprocs"]
-    has = f"{'~' if row['source'] == PREDICTED else ''}{row['gomaxprocs']}"
+    count = str(row["gomaxprocs"]) if row["gomaxprocs"] < 10_000 else ">9999"
+    has = f"{'~' if row['source'] == PREDICTED else ''}{count}"
     share = "-" if row["throttled_share"] is None else f"{100 * row['throttled_share']:.0f}%"
     program, _, rest = row["command"].partition(" ")
     command = _limits.fit(f"{program.rsplit('/', 1)[-1]} {rest}".strip(), room)

@@ -414,8 +414,8 @@ def _report(facts: dict[str, Any], recording: Recording, style: Style) -> str:
     head = f"{' '.join(facts['command'])}: {_limits.duration(facts['seconds'])}, {ended}"
     lines.append(style.paint(_limits.fit(head, style.width), "1"))
     allowed, used = facts["allowance_cpus"], facts["cpus_mean"]
-    seen = cgroup.format_cpus(facts["cpus_seen"]) or "none seen"
-    lines.append(_row("CPUs", f"{used:.1f} used on average of {allowed:g} allowed; seen on {seen}", style))
+    where = f"; seen on {cgroup.format_cpus(facts['cpus_seen'])}" if facts["cpus_seen"] else ""
+    lines.append(_row("CPUs", f"{used:.1f} used on average of {cgroup.figure(allowed)} allowed{where}", style))
     lines += _limit_rows(facts, style)
     spoken = [p for p in facts["programs"] if p["pid"] is not None]
     for program in spoken[:4]:
@@ -477,7 +477,7 @@ def _series(recording: Recording) -> tuple[list[Sample], str]:
 
 
 def _chart(facts: dict[str, Any], recording: Recording, style: Style) -> list[str]:
-    seconds, count = recording.seconds, style.width - LABEL - 20
+    seconds, count = recording.seconds, style.width - LABEL - 22
     samples, _ = _series(recording)
     used = recording.cpus()
     if len(used) < 3:
@@ -490,7 +490,7 @@ def _chart(facts: dict[str, Any], recording: Recording, style: Style) -> list[st
         drawn = chart.spark(chart.resample(points, seconds, count), top, unicode)
         return f"  {label:<{LABEL}}{style.paint(f'{drawn:<{count}}', colour)} {said}"
 
-    lines = ["", line("CPUs used", used, max(most, allowed), f"most {most:.1f} of {allowed:g}", "34")]
+    lines = ["", line("CPUs used", used, max(most, allowed), f"most {most:.1f} of {cgroup.figure(allowed)}", "34")]
     if samples:
         procs = [(s.at, float(s.gomaxprocs)) for s in samples]
         top = max(v for _, v in procs)
@@ -513,7 +513,7 @@ def _svg(facts: dict[str, Any], recording: Recording) -> str:
     cpus.areas.append(("CPUs used", "used", recording.cpus()))
     if samples:
         cpus.lines.append(("GOMAXPROCS", "procs", [(s.at, float(s.gomaxprocs)) for s in samples], True))
-    cpus.level = (f"allowed: {facts['allowance_cpus']:g}", facts["allowance_cpus"])
+    cpus.level = (f"allowed: {cgroup.figure(facts['allowance_cpus'])}", facts["allowance_cpus"])
     panels = [cpus]
     if samples:
         queue = chart.Panel(f"Scheduler of {name or 'the program'}", "")
@@ -525,7 +525,8 @@ def _svg(facts: dict[str, Any], recording: Recording) -> str:
         held.areas.append(("share of periods", "throttled", recording.throttled()))
         panels.append(held)
     subtitle = (
-        f"{facts['seconds']:.1f} s, {facts['cpus_mean']:.2f} CPUs on average, {facts['allowance_cpus']:g} allowed"
+        f"{facts['seconds']:.1f} s, {facts['cpus_mean']:.2f} CPUs on average, "
+        f"{cgroup.figure(facts['allowance_cpus'])} allowed"
     )
     if facts["limiting_level"]:
         subtitle += f" by {facts['limiting_level']}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 
 from go_health_hook.go.versions import parse_version
-from go_health_hook.linux.cgroup import below
+from go_health_hook.linux.cgroup import below, in_words
 from go_health_hook.linux.kernel_files import Record
 from go_health_hook.linux.mountinfo import PATH_MAX, split_path
 from go_health_hook.text import clean
@@ -103,9 +103,9 @@ def predict(
         return Prediction(affinity, why, NO_QUOTA, updates, follows_quota)
     quota = max(FLOOR, math.ceil(level.cpus))
     if quota < affinity:
-        why = f"the quota of its own cgroup {clean(level.path)}, {level.cpus:g} CPUs"
+        why = f"the quota of its own cgroup {clean(level.path)}, {in_words(level.cpus)}"
         return Prediction(quota, why, QUOTA, updates, follows_quota)
-    why = f"it may run on {affinity} CPUs, and its own cgroup's quota is no less"
+    why = f"it may run on {in_words(affinity)}, and its own cgroup's quota is no less"
     return Prediction(affinity, why, AFFINITY, updates, follows_quota)
 
 

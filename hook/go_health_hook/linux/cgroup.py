@@ -251,6 +251,16 @@ def format_cpus(cpus: Iterable[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
 
 
+def figure(cpus: float) -> str:
+    """A number of CPUs for people, in five characters as long as it is below 100,000: "0.333", "2", "12.5"."""
+    return f"{cpus:.0f}" if cpus >= 100 else f"{cpus:.3g}" if cpus >= 1 else f"{round(cpus, 3):g}"
+
+
+def in_words(cpus: float) -> str:
+    """As `figure`, with the unit: "1 CPU", "0.333 CPUs"."""
+    return f"{figure(cpus)} CPU" + ("" if cpus == 1 else "s")
+
+
 def parse_entry(line: bytes) -> Entry:
     """Read one line of /proc/PID/cgroup: "HIERARCHY:CONTROLLERS:PATH". Nothing in it is escaped. Raises Malformed."""
     fields = line.split(b":", 2)
