@@ -225,6 +225,34 @@ def test_a_limit_above_is_shown_by_cpu_and_ps(hook: Hook, groups: Groups) -> Non
     assert by_path["allowance_cpus"] == facts["allowance_cpus"]
 
 
+def test_cpu_heeds_the_environment(hook: Hook) -> None:
+    """What a shell exports goes before any limit; a program's own counts where its process is asked about."""
+    more = str(len(os.sched_getaffinity(0)) + 5)
+    env = {"PATH": os.environ["PATH"], "GOMAXPROCS": more}
+    own = [json.loads(hook("cpu", "--json", env={**env, "GOMAXPROCS": value}).stdout) for value in (more, "max")]
+    text = hook("cpu", env=env).stdout
+    with started(waiting.program("1.27"), env=env) as process:
+        assert taken(process) == int(more)
+        theirs = json.loads(hook("cpu", "--json", "--pid", str(process.pid)).stdout)
+        assert json.loads(hook("cpu", "--json", "--unit", "/", env=env).stdout)["environment_gomaxprocs"] is None
+    for facts in (own[0], theirs):
+        assert (facts["environment_gomaxprocs"], facts["aligned"]) == (int(more), False)
+        assert any("--force" in line for line in facts["advice"])
+    assert own[1]["environment_gomaxprocs"] is None
+    assert own[1]["aligned"] in (True, None)
+    assert f"a program there takes {more}: GOMAXPROCS={more} in its environment" in text
+
+
+@pytest.mark.root
+def test_cpu_sees_the_quota_switched_off_by_godebug(hook: Hook, groups: Groups) -> None:  # noqa: F811
+    groups.make("leaf")
+    env = {"PATH": os.environ["PATH"], "GODEBUG": "containermaxprocs=0"}
+    process = groups.start("leaf", hook.program, "cpu", "--json", env=env, stdout=subprocess.PIPE)
+    facts = json.loads(process.communicate()[0])
+    assert facts["environment_gomaxprocs"] == facts["affinity_cpus"]
+    assert facts["environment_why"].startswith("containermaxprocs=0")
+
+
 # As containerd and GNOME name them.
 POD = f"kubepods-besteffort-pod{'0123abcd-' * 4}.slice"
 CONTAINER = f"cri-containerd-{'0123456789abcdef' * 4}.scope"

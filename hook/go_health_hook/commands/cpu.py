@@ -19,15 +19,18 @@ from go_health_hook.text import clean
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
     from typing import Any
 
     from go_health_hook.config import Config
+    from go_health_hook.go.maxprocs import Prediction
     from go_health_hook.go.toolchain import Toolchain
     from go_health_hook.linux.cgroup import Chain, Level
     from go_health_hook.process import Running
 
 PLAIN = True  # of the configuration only [toolchain] goroot matters here, and reading all of it costs its time
 BUDGET = 5.0
+NEWEST = "go1.27"  # whose rules are taken where no toolchain is installed
 
 
 class Place:
@@ -81,11 +84,15 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
     place = _place(args, deadline)
     facts = _facts(place, deadline)
     _ask(place, said, running)
+    set_there = _by_environment(place, said["version"])
+    taken = said["gomaxprocs"] if set_there is None else set_there.value
     facts.update(
         toolchain_gomaxprocs=said["gomaxprocs"],
         toolchain=said,
-        aligned=None if said["gomaxprocs"] is None else said["gomaxprocs"] == facts["expected_gomaxprocs"],
-        advice=_advice(place, facts["expected_gomaxprocs"], said["gomaxprocs"]),
+        environment_gomaxprocs=set_there.value if set_there else None,
+        environment_why=set_there.why if set_there else None,
+        aligned=None if taken is None else taken == facts["expected_gomaxprocs"],
+        advice=_advice(place, facts["expected_gomaxprocs"], taken, set_there is not None),
     )
     if args.json:
         import json
@@ -161,6 +168,27 @@ def _ask(place: Place, said: dict[str, Any], running: Running | None) -> None:
             said.update(gomaxprocs=predicted.value, source="predicted")
 
 
+def _by_environment(place: Place, version: str | None) -> Prediction | None:
+    """What GOMAXPROCS or GODEBUG in the environment there make of it, which the toolchain was asked without.
+
+    None where they are not set or change nothing, and for a unit, whose environment is each program's own.
+    """
+    env: Mapping[str, str] = {}
+    if place.own:
+        env = os.environ
+    elif place.pid is not None:
+        from go_health_hook.go import processes
+
+        env = processes.environment(place.pid)
+    value, godebug = env.get("GOMAXPROCS"), env.get("GODEBUG")
+    if value is None and not godebug:
+        return None
+    runtime = parse_version(version or NEWEST)
+    gate = maxprocs.reads_quota("", godebug, runtime)
+    found = maxprocs.predict(runtime, place.affinity, place.chain, environment_value=value, gate=gate)
+    return found if found.rule in (maxprocs.ENVIRONMENT, maxprocs.GATE_OFF) else None
+
+
 def _severities() -> dict[str, str]:
     from go_health_hook.examine import severities
 
@@ -214,13 +242,15 @@ def _level(level: Level, unit: units.Unit | None) -> dict[str, Any]:
     }
 
 
-def _advice(place: Place, wanted: int, taken: int | None) -> list[str]:
+def _advice(place: Place, wanted: int, taken: int | None, by_environment: bool) -> list[str]:
     chain = place.chain
     lines = []
     if not chain.certain:
         lines.append("not all levels could be read, so there may be a limit that is not shown: run it as root")
     if taken is None or taken == wanted:
         return lines
+    if by_environment:
+        return [*lines, "unset what the environment says of it, or run CMD with go-health-hook exec --force -- CMD"]
     if taken < wanted:
         return [*lines, "Go takes less than it may: look for GOMAXPROCS in go.env or a wrapper"]
     lines += _limits.remedies(chain, wanted)
@@ -295,4 +325,8 @@ def _summary(facts: dict[str, Any], style: Style) -> list[str]:
         how = "takes" if toolchain["source"] == "schedtrace" else "would take (predicted)"
         lines.append(f"  {'':<12}{style.paint(f'{name} {how} {taken}', '1;31')}")
         lines.append(f"  {'':<12}{style.wrap(toolchain['why'], 14)}")
+    by_environment = facts["environment_gomaxprocs"]
+    if by_environment is not None:
+        said = style.wrap(f"a program there takes {by_environment}: {facts['environment_why']}", 14)
+        lines.append(f"  {'':<12}{style.paint(said, '32' if by_environment == wanted else '1;31')}")
     return lines

@@ -175,6 +175,20 @@ def _work(pids: Iterable[int], shown: Callable[[GoProcess], object], proc: str, 
         send((found, processes.refused, processes.missed))
 
 
+def environment(pid: int, proc: str = "/proc") -> dict[str, str]:
+    """GOMAXPROCS and GODEBUG as a process was started with them; neither where that may not be read."""
+    found: dict[str, str] = {}
+    try:
+        data = read_file(f"{proc}/{pid}/environ", _ENVIRONMENT_MAX)
+    except (OSError, Malformed):
+        return found
+    for pair in data.split(b"\0"):
+        key, equals, value = pair.partition(b"=")
+        if equals and key in (b"GOMAXPROCS", b"GODEBUG"):
+            found.setdefault(key.decode(), os.fsdecode(value))  # the first of two counts, as in getenv(3)
+    return found
+
+
 class Processes:
     """Looks through /proc, remembering executables: of a thousand processes most are the same few programs.
 
@@ -226,14 +240,14 @@ class Processes:
         except ValueError:
             version = parse_version("go1.13")
         chain, affinity = cgroup.read_chain(pid), cgroup.affinity(pid)
-        env = self._environment(pid)
+        env = environment(pid, self.proc)
         prediction = maxprocs.predict(
             version,
             affinity,
             chain,
-            environment_value=env.get(b"GOMAXPROCS"),
-            gate=maxprocs.reads_quota(build.godebug, env.get(b"GODEBUG"), version),
-            updates=maxprocs.follows_changes(build.godebug, env.get(b"GODEBUG"), version),
+            environment_value=env.get("GOMAXPROCS"),
+            gate=maxprocs.reads_quota(build.godebug, env.get("GODEBUG"), version),
+            updates=maxprocs.follows_changes(build.godebug, env.get("GODEBUG"), version),
         )
         value, source = prediction.value, prediction.source
         actual = self._in_memory(pid, fd, key)
@@ -242,19 +256,6 @@ class Processes:
         user, command = self._who(pid)
         wanted = maxprocs.expected(affinity, chain)
         return GoProcess(pid, user, command, build, value, source, wanted, prediction, chain, affinity)
-
-    def _environment(self, pid: int) -> dict[bytes, str]:
-        """GOMAXPROCS and GODEBUG as the process was started with them."""
-        found: dict[bytes, str] = {}
-        try:
-            data = read_file(f"{self.proc}/{pid}/environ", _ENVIRONMENT_MAX)
-        except (OSError, Malformed):
-            return found
-        for pair in data.split(b"\0"):
-            key, equals, value = pair.partition(b"=")
-            if equals and key in (b"GOMAXPROCS", b"GODEBUG"):
-                found.setdefault(key, os.fsdecode(value))  # the first of two counts, as in getenv(3)
-        return found
 
     def _in_memory(self, pid: int, fd: int, key: tuple[int, ...]) -> int | None:
         """The runtime's own variable in the running process, or None where there is no symbol or no permission."""
