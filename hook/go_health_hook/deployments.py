@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from go_health_hook.deadline import Deadline
 
 BOOTED = "/run/ostree-booted"
-STAGED_FILE = "/run/ostree/staged-deployment"
 # What the finalization looks at besides the staged file's own note (ostree-sysroot-deploy.c).
 LOCK_FILE = "/run/ostree/staged-deployment-locked"
 
@@ -38,7 +37,7 @@ GO_PACKAGES = re.compile(r"(go-toolset(-.+)?|golang(-(bin|src|race|shared|misc|d
 
 _CHECKSUM = re.compile(r"[0-9a-f]{64}\Z")
 # What `ostree admin status` puts at a line's start and end (ot-admin-builtin-status.c).
-_STATUS_LINE = re.compile(r"([* ]) (\S+) ([0-9a-f]{64})\.(\d+)((?: \([a-z -]+\))*)\Z")
+_STATUS_LINE = re.compile(r"([* ]) (\S+) ([0-9a-f]{64})\.([0-9]{1,9})((?: \([a-z -]+\))*)\Z")
 
 
 class Unreadable(HookError):
@@ -48,7 +47,7 @@ class Unreadable(HookError):
 class Deployment:
     """One deployment; `root` is where its tree lies. `locked` means that it will not be finalized at shutdown."""
 
-    __slots__ = ("booted", "checksum", "locked", "osname", "rollback", "serial", "staged", "version")
+    __slots__ = ("booted", "checksum", "locked", "osname", "serial", "staged", "version")
 
     def __init__(
         self,
@@ -59,7 +58,6 @@ class Deployment:
         booted: bool = False,
         staged: bool = False,
         locked: bool = False,
-        rollback: bool = False,
         version: str = "",
     ) -> None:
         if not _CHECKSUM.match(checksum) or serial < 0 or osname in ("", ".", "..") or "/" in osname or "\0" in osname:
@@ -70,7 +68,6 @@ class Deployment:
         self.booted = booted
         self.staged = staged or locked
         self.locked = locked
-        self.rollback = rollback
         self.version = clean(version, 80)
 
     @property
@@ -91,13 +88,12 @@ class Deployment:
 
 
 class State:
-    """The deployments in boot order and who said so."""
+    """The deployments in boot order."""
 
-    __slots__ = ("deployments", "source")
+    __slots__ = ("deployments",)
 
-    def __init__(self, deployments: Sequence[Deployment], source: str) -> None:
+    def __init__(self, deployments: Sequence[Deployment]) -> None:
         self.deployments = list(deployments)
-        self.source = source
 
     @property
     def booted(self) -> Deployment | None:
@@ -145,12 +141,15 @@ def driver() -> str:
     return next((name for name in ("rpm-ostree", "bootc") if process.has_host(name)), "ostree")
 
 
-def how_to_roll_back() -> str:
-    """The command that makes the previous deployment the default again."""
+def how_to_roll_back(state: State | None) -> str:
+    """The command that makes the previous deployment the default again; `state` where it could be read."""
+    previous = state.previous if state else None
+    index = "INDEX" if state is None or previous is None else state.deployments.index(previous)
     return {
         "rpm-ostree": "rpm-ostree rollback --reboot",
         "bootc": "bootc rollback && systemctl reboot",
-        "ostree": "ostree admin set-default 1 && systemctl reboot",
+        # Counted as `ostree admin status` lists them, what is staged included.
+        "ostree": f"ostree admin set-default {index} && systemctl reboot",
     }[driver()]
 
 
@@ -179,7 +178,7 @@ def on_disk(deadline: Deadline) -> State:
             continue
         for deployment in deployments:
             deployment.locked = deployment.locked or (deployment.staged and os.path.lexists(LOCK_FILE))
-        return State(deployments, program)
+        return State(deployments)
     raise Unreadable(f"the deployments cannot be read: {'; '.join(said)}", hint="look at ostree admin status")
 
 
@@ -190,17 +189,17 @@ def parse_ostree(text: str) -> list[Deployment]:
         match = _STATUS_LINE.match(line)
         if match:
             mark, osname, checksum, serial, marks = match.groups()
-            found.append(
-                Deployment(
-                    osname,
-                    checksum,
-                    int(serial),
-                    booted=mark == "*",
-                    staged="(staged)" in marks,
-                    locked="(finalization locked)" in marks,
-                    rollback="(rollback)" in marks,
+            with contextlib.suppress(Unreadable):  # what looks like one is part of a version with a line break in it
+                found.append(
+                    Deployment(
+                        osname,
+                        checksum,
+                        int(serial),
+                        booted=mark == "*",
+                        staged="(staged)" in marks,
+                        locked="(finalization locked)" in marks,
+                    )
                 )
-            )
         elif line.startswith("    Version: ") and found:
             found[-1].version = clean(line[len("    Version: ") :], 80)
     if not found and first_line(text.encode()) != "No deployments.":
@@ -249,7 +248,6 @@ def parse_bootc(status: object) -> list[Deployment]:
                 booted=place == "booted",
                 staged=place == "staged",
                 locked=place == "staged" and _field(entry, "downloadOnly", bool, False),
-                rollback=place == "rollback",
                 version=_field(image, "version", str, ""),
             )
         )
@@ -309,7 +307,7 @@ class Inquiry:
     def answer(self) -> Update:
         """What waits. Raises HookError where the bus, rpm-ostree or python3-dbus-next is not there, late or broken."""
         deployments, diff, cached = self._conversation.result()
-        state = State(parse_rpm_ostree(deployments), "rpm-ostree over D-Bus")
+        state = State(parse_rpm_ostree(deployments))
         changes = diff_changes(diff) + cached_changes(cached)
         return Update(state, [c for c in changes if GO_PACKAGES.match(c.name)], bool(diff or cached))
 

@@ -28,7 +28,26 @@ def machine() -> Iterator[Machine]:
         machine.write("/run/ostree-booted", "")
         for piece in PIECES:
             machine.write(f"/{piece}", (cache.TREE / "conf" / piece).read_text(), 0o755)
+        budget(machine, 60)
         yield machine
+
+
+def budget(machine: Machine, seconds: float) -> None:
+    """The time before an automatic update, which is 3 s where nothing is said: enough but for a machine under load."""
+    machine.write("/etc/go-health-hook.conf", f"[budget]\nrpm-ostree = {seconds}\n")
+
+
+def on_disk(machine: Machine) -> None:
+    """An ostree that lists the deployments, as of 2026.4, for when the bus says nothing."""
+    lines = f"  fedora {STAGED['checksum']}.0 (staged)\n* fedora {BOOTED['checksum']}.0\n"
+    machine.write("/usr/bin/ostree", f"#!/bin/sh\nprintf '%s' '{lines}'\n", 0o755)
+
+
+def staged_root(machine: Machine) -> str:
+    """Where the staged deployment's tree lies: for now with the same Go as the machine's."""
+    root = f"/ostree/deploy/fedora/deploy/{STAGED['checksum']}.0"
+    machine.run(f"mkdir -p {root}/usr/lib && cp -r --reflink=auto /usr/lib/golang {root}/usr/lib")
+    return root
 
 
 def rpm_ostreed(machine: Machine, **state: object) -> None:
@@ -87,9 +106,43 @@ def test_an_update_that_brings_another_go_is_let_through(machine: Machine, state
 )
 def test_an_update_that_does_not_is_stopped(machine: Machine, state: dict[str, object]) -> None:
     machine.run(TRUNCATE)
+    staged_root(machine)
+    on_disk(machine)
+    if "never" in str(state):
+        budget(machine, 3)
     rpm_ostreed(machine, **state)
     status, said = gate(machine)
     assert status == 1, said
+
+
+@pytest.mark.parametrize("how", ["never answers", "knows of no package", "no dbus-next"])
+def test_a_go_that_waits_is_seen_in_the_tree(machine: Machine, how: str) -> None:
+    staged_root(machine)
+    machine.run(TRUNCATE)
+    on_disk(machine)
+    if how == "no dbus-next":
+        machine.run("rm -r /usr/lib/python3/dist-packages/dbus_next")
+    elif how == "never answers":
+        # Then the bus has taken all the time there is.
+        budget(machine, 1)
+        rpm_ostreed(machine, misbehave={"GetAll": "never"})
+    else:
+        rpm_ostreed(machine, diff=DIFF[1:])
+    status, said = gate(machine)
+    assert status == 0, said
+    assert "is staged and brings another Go, which may repair it" in said
+
+
+def test_without_dbus_next_the_gates_decide_as_ever(machine: Machine) -> None:
+    machine.run("rm -r /usr/lib/python3/dist-packages/dbus_next")
+    assert gate(machine)[0] == 0
+    machine.run(TRUNCATE)
+    status, said = gate(machine)
+    assert status == 1
+    assert "python3-dbus-next is not installed" in said
+    status, said = gate(machine, "boot")
+    assert status == 1
+    assert "Go is broken after this boot" in said
 
 
 def test_a_fault_of_the_hook_stops_nothing(machine: Machine) -> None:

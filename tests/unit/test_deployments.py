@@ -31,12 +31,12 @@ STAGED = f"""\
 
 
 def test_ostree_status_of_a_staged_deployment() -> None:
-    found = State(deployments.parse_ostree(STAGED), "ostree")
+    found = State(deployments.parse_ostree(STAGED))
     assert found.staged and found.booted and found.previous
     assert (found.staged.checksum, found.staged.locked, found.staged.version) == (B, False, "42.20261101.0")
     assert found.staged.root == f"/ostree/deploy/debian/deploy/{B}.0"
     assert found.booted.id == f"debian-{A}.0"
-    assert (found.previous.checksum, found.previous.serial, found.previous.rollback) == (C, 1, True)
+    assert (found.previous.checksum, found.previous.serial) == (C, 1)
 
 
 def test_a_locked_deployment_is_a_staged_one() -> None:
@@ -51,7 +51,7 @@ def test_further_marks_do_not_hide_the_first() -> None:
 
 
 def test_nothing_is_staged() -> None:
-    found = State(deployments.parse_ostree(f"* fedora-coreos {A}.0\n    origin refspec: fedora:x\n"), "ostree")
+    found = State(deployments.parse_ostree(f"* fedora-coreos {A}.0\n    origin refspec: fedora:x\n"))
     assert found.booted is not None
     assert found.staged is None
     assert found.previous is None
@@ -65,6 +65,24 @@ def test_no_deployments_is_an_answer() -> None:
 def test_ostree_status_without_any_deployment_is_not_understood(text: str) -> None:
     with pytest.raises(Unreadable):
         deployments.parse_ostree(text)
+
+
+@pytest.mark.parametrize("line", [f"* .. {A}.0", f"  debian {C}.{'9' * 5000}", f"* debian {C}.-1"])
+def test_a_version_that_looks_like_a_deployment_hides_none(line: str) -> None:
+    found = deployments.parse_ostree(STAGED.replace("42.20261101.0", f"1\n{line}"))
+    assert [d.checksum for d in found] == [B, A, C]
+
+
+@pytest.mark.parametrize(
+    ("others", "index"),
+    [("", 1), (f"  debian {B}.0 (staged)\n", 2), (f"  fedora {B}.0\n", 2)],
+)
+def test_the_way_back_is_counted_as_ostree_lists_it(monkeypatch: pytest.MonkeyPatch, others: str, index: int) -> None:
+    monkeypatch.setattr(deployments, "driver", lambda: "ostree")
+    text = f"{others}* debian {A}.0\n  debian {C}.1 (rollback)\n"
+    state = State(deployments.parse_ostree(text))
+    assert deployments.how_to_roll_back(state) == f"ostree admin set-default {index} && systemctl reboot"
+    assert "set-default INDEX" in deployments.how_to_roll_back(None)
 
 
 def test_a_state_root_cannot_lead_elsewhere() -> None:

@@ -10,6 +10,10 @@ from go_health_hook import override
 from go_health_hook.errors import BadInput
 from go_health_hook.text import clean
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from go_health_hook.verdict import Examination
+
 # syslog(3)
 ERR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 
@@ -28,3 +32,15 @@ def overridden() -> override.Override | None:
     except BadInput as error:
         say(ERR, error.line())
         return None
+
+
+def say_remedies(examination: Examination) -> None:
+    """Say what to do about each finding that blocks."""
+    for finding in examination.findings:
+        if finding.blocks and finding.remedy:
+            say(NOTICE, f"{finding.check}: {finding.remedy}")
+
+
+def say_override(what_for: str) -> None:
+    """Say how a person goes ahead anyway; every block ends so."""
+    say(NOTICE, f"{what_for}: go-health-hook override --for 2h --reason TEXT")

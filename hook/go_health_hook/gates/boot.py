@@ -6,9 +6,9 @@ from __future__ import annotations
 from go_health_hook import deployments
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
-from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, BadInput, HookError
+from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
 from go_health_hook.examine import examine
-from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say
+from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -27,7 +27,7 @@ WAIT_SECONDS = 1.0
 
 
 def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
-    """Return 0 when this boot's Go is sound, 1 when it is not; a fault of our own, or no time, is no broken Go."""
+    """Return 0 when this boot's Go is sound, 1 when it is not or hangs; a fault of our own is no broken Go."""
     if args.arguments:
         raise BadInput(f"gate boot takes no {clean(args.arguments[0])!r}", hint="call it without arguments")
     settings = configuration()
@@ -48,25 +48,25 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
         say(WARNING, f"this boot passes although {verdict.reason}: {let.line()}")
         return EXIT_ALLOW
     say(ERR, f"Go is broken after this boot: {verdict.reason}")
-    for finding in examination.findings:
-        if finding.blocks and finding.remedy:
-            say(NOTICE, f"{finding.check}: {finding.remedy}")
+    say_remedies(examination)
     if deployments.on_ostree():
         _tell_deployment()
+    say_override("to let this boot pass once anyway")
     return EXIT_ALLOW if args.dry_run else EXIT_BLOCK
 
 
 def _examine(settings: Config, deadline: Deadline) -> Examination:
-    """The usual checks, then --deep in the time that is left.
+    """The usual checks in half of the time, then --deep in what is left.
 
-    Building a program with a cold cache can take minutes on a small machine, and a rollback costs more than it is
-    worth for that: where only the deep check ran out of time, what the usual ones said holds.
+    The usual ones take a fraction of a second: one that has no answer after half a minute hangs. But building a program
+    with a cold cache can take minutes on a small machine, and a rollback costs more than it is worth for that: where
+    only the deep check ran out of time, what the usual ones said holds.
     """
     usual = examine(Subject(), settings, deadline.within(deadline.budget / 2))
     if usual.verdict.exit_status != EXIT_ALLOW or usual.toolchain is None:
         return usual
     deep = examine(Subject(), settings, deadline, deep=True)
-    if all(f.status == "timeout" for f in deep.findings if f.blocks) and deep.verdict.block:
+    if deep.verdict.exit_status == EXIT_TIMEOUT:
         say(WARNING, f"no time to build and run a program: {deep.verdict.reason}; [budget] boot gives it more")
         return usual
     return deep
@@ -92,4 +92,4 @@ def _tell_deployment() -> None:
         say(NOTICE, f"changed since {previous.name}: {what}")
     except HookError as error:
         say(INFO, f"what changed since {previous.name} is not known: {error.line()}")
-    say(NOTICE, f"to roll back: {deployments.how_to_roll_back()}")
+    say(NOTICE, f"to roll back: {deployments.how_to_roll_back(state)}")

@@ -14,7 +14,7 @@ from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, BadInput, HookError
 from go_health_hook.examine import examine
-from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say
+from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from go_health_hook.config import Config
+    from go_health_hook.deployments import State
 
 
 # How long the announcement may take (seconds): what the unit's ExecStartPre= leaves behind is killed.
 WAIT_SECONDS = 0.5
+# To read the deployments from the disk after a bus that never answered (seconds).
+READ_SECONDS = 0.5
 
 
 def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
@@ -41,7 +44,10 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
     examination = examine(Subject(), settings, deadline)
     verdict = examination.verdict
     let = overridden() if verdict.block else None
-    repair = _repair(inquiry, deadline) if verdict.block and let is None else ""
+    state = None
+    repair = ""
+    if verdict.block and let is None and inquiry is not None:
+        state, repair = _repair(inquiry, deadline)
     if not args.dry_run:
         event = record.OVERRIDE if let else record.WARNED if repair else record.VERDICT
         publish.publish(examination, "rpm-ostree", event=event, wait=WAIT_SECONDS)
@@ -59,11 +65,9 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
         say(NOTICE, f"{repair}, which may repair it: the update goes on")
         return EXIT_ALLOW
     say(ERR, f"the automatic update is stopped, the running Go is broken: {verdict.reason}")
-    for finding in examination.findings:
-        if finding.blocks and finding.remedy:
-            say(NOTICE, f"{finding.check}: {finding.remedy}")
-    say(NOTICE, f"on an image system: {deployments.how_to_roll_back()}, or update by hand: {_by_hand()}")
-    say(NOTICE, "to let automatic updates go on once anyway: go-health-hook override --for 2h --reason TEXT")
+    say_remedies(examination)
+    say(NOTICE, f"on an image system: {deployments.how_to_roll_back(state)}, or update by hand: {_by_hand()}")
+    say_override("to let automatic updates go on once anyway")
     return EXIT_ALLOW if args.dry_run else EXIT_BLOCK
 
 
@@ -71,29 +75,27 @@ def _by_hand() -> str:
     return "ostree admin upgrade" if deployments.driver() == "ostree" else f"{deployments.driver()} upgrade"
 
 
-def _repair(inquiry: deployments.Inquiry | None, deadline: Deadline) -> str:
-    """What waits for this machine that brings another Go, in words, or an empty string."""
-    if inquiry is None:
-        return ""
+def _repair(inquiry: deployments.Inquiry, deadline: Deadline) -> tuple[State | None, str]:
+    """The deployments, where they can be read, and what waits for this machine that brings another Go, in words."""
     try:
         update = inquiry.answer()
         if update.changes:
-            return f"an update waits that changes Go ({', '.join(str(c) for c in update.changes[:4])})"
-        if update.known:
-            return ""
+            changes = ", ".join(str(c) for c in update.changes[:4])
+            return update.state, f"an update waits that changes Go ({changes})"
         state = update.state
     except HookError as error:
         say(INFO, f"rpm-ostree was not asked what waits: {error.line()}")
         try:
             # When the bus took all the time there was: this is a few milliseconds, and decides whether Go is repaired.
-            state = deployments.on_disk(deadline.within(max(deadline.remaining(), 0.5)))
+            state = deployments.on_disk(Deadline(max(deadline.remaining(), READ_SECONDS)))
         except HookError as unread:
             say(INFO, unread.line())
-            return ""
+            return None, ""
+    # Whatever rpm-ostree says of packages: a Go that is from none differs in the tree alone.
     staged = state.staged
     if staged is not None and _go_of(staged.root) != _go_of("/"):
-        return f"{staged.name} is staged and brings another Go"
-    return ""
+        return state, f"{staged.name} is staged and brings another Go"
+    return state, ""
 
 
 def _go_of(root: str) -> tuple[object, ...]:
