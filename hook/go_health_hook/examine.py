@@ -89,6 +89,7 @@ def _unanswered(worker_ended: bool, bug: str) -> Finding:
 
 def _take(examination: Examination, facts: dict[str, Any]) -> None:
     examination.sandbox = facts.get("sandbox", "")
+    examination.passing = facts.get("passing", False)
     if facts.get("cpu"):
         known = (examination.cpu or {}).get("actual_gomaxprocs")  # messages of threads may overtake each other
         examination.cpu = {**facts["cpu"], "actual_gomaxprocs": facts.get("actual", known)}
@@ -157,7 +158,9 @@ def _run(check: checks.Check, context: checks.Context, send: Callable[[object], 
         finding = check.run(context)
     except Exception as error:
         finding = _mishap(error, context.subject.on_host(context.toolchain.goroot))
+        context.facts["passing"] = True
     context.facts["sandbox"] = process.host().describe()  # running may have shown that this machine can do less
+    context.facts["passing"] = context.facts.get("passing", False) or process.host().struck
     send(("facts", dict(context.facts)))
     _send(send, check.name, finding, time.monotonic() - started)
 

@@ -151,6 +151,8 @@ class _Host:
         # Options that not every bubblewrap knows (EL9's 0.4.1 neither), the older first; taken out when it turns out.
         self.knows = ["--perms", "--size"]
         self.viewed = False  # whether a program has run in a view of bubblewrap's
+        # Whether a program was killed or could not be started: want of memory and a failing disk look so, and pass.
+        self.struck = False
         self.as_root = os.geteuid() == 0
         self.memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self.may_raise_limits = self.as_root and _may_raise_limits()
@@ -384,6 +386,7 @@ class Running:
                 self._finish()
                 raise _no_ids(str(error)) from None
             self.result.error = f"could not be started: {clean(getattr(error, 'strerror', '') or str(error))}"
+            h.struck = True
         finally:
             if stdin >= 0:
                 os.close(stdin)
@@ -499,8 +502,10 @@ class Running:
         if not cut and code is not None:
             if code < 0:
                 self.result.signal = -code
+                host().struck = True
             elif self.sandbox is not None and code > 128:
                 self.result.signal = code - 128  # bubblewrap and shells report a signal so
+                host().struck = True
             else:
                 self.result.status = code
 
@@ -629,6 +634,7 @@ def run_series(
                 result.error = f"was cut off: the shell that ran it {whole.why()}"
         elif status > 128:
             result.signal = status - 128
+            host().struck = True
         else:
             result.status = status
         results.append(result)

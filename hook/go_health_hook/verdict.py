@@ -127,6 +127,8 @@ class Examination:
         self.toolchain: dict[str, Any] | None = None
         self.cpu: dict[str, Any] | None = None
         self.sandbox = ""
+        # Whether a program was killed or did not start, or a file could not be read: what was found may pass.
+        self.passing = False
         self.bug = ""
         self.verdict = Verdict(0, "")
         # The [announce] settings, for whoever tells people.

@@ -42,7 +42,7 @@ def remember(staged: Deployment, examination: Examination, mark: str) -> None:
     """Keep a refusal that will be the same next time. Raises OSError."""
     blocking = [f for f in examination.findings if f.blocks]
     lasting = examination.verdict.exit_status == EXIT_BLOCK and not any(f.check in OF_THE_MOMENT for f in blocking)
-    if not lasting:
+    if not lasting or examination.passing:
         return
     report = examination.to_dict()
     entry = {
