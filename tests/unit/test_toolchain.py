@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from go_health_hook import deployments
 from go_health_hook.checks import Context, _remedies
 from go_health_hook.config import load
 from go_health_hook.deadline import Deadline
@@ -83,23 +84,24 @@ def test_a_go_that_leads_to_what_is_left_is_judged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("goroot", "ostree", "words"),
+    ("goroot", "kind", "ostree", "words"),
     [
-        ("usr/lib/golang", False, "dnf distro-sync"),
-        ("usr/lib/golang", True, "rpm-ostree upgrade"),
-        ("usr/local/go", False, "unpack the archive of one release anew at /usr/local/go"),
-        ("usr/local/go", True, "unpack the archive of one release anew at /usr/local/go"),
+        ("usr/lib/golang", "running", False, "dnf distro-sync"),
+        ("usr/lib/golang", "running", True, "rpm-ostree upgrade"),
+        ("usr/lib/golang", "root", True, "dnf distro-sync"),
+        ("usr/lib/golang", "staged", True, "To drop it: rpm-ostree cleanup -p"),
+        ("usr/local/go", "running", False, "unpack the archive of one release anew at /usr/local/go"),
+        ("usr/local/go", "running", True, "unpack the archive of one release anew at /usr/local/go"),
+        ("usr/local/go", "staged", True, "wait for a build whose Go is whole"),
     ],
 )
 def test_the_remedy_is_in_the_words_of_what_installed_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goroot: str, ostree: bool, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goroot: str, kind: str, ostree: bool, words: str
 ) -> None:
     plant(tmp_path, goroot)
     (tmp_path / "ostree-booted").touch()
-    monkeypatch.setattr(
-        _remedies, "OSTREE_BOOTED", str(tmp_path / "ostree-booted") if ostree else str(tmp_path / "none")
-    )
-    subject = Subject("running", str(tmp_path))
+    monkeypatch.setattr(deployments, "BOOTED", str(tmp_path / ("ostree-booted" if ostree else "none")))
+    subject = Subject(kind, str(tmp_path))
     toolchain = find(subject)
     assert toolchain
     context = Context(subject, toolchain, load(severities()), Deadline(1))
