@@ -9,12 +9,13 @@ from __future__ import annotations
 from go_health_hook import deployments
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
-from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, BadInput, HookError
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
 from go_health_hook.examine import examine, severities
 from go_health_hook.gates import _refused
-from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say
+from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
+from go_health_hook.verdict import Examination, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from go_health_hook.config import Config
     from go_health_hook.deployments import Deployment
     from go_health_hook.gates._refused import Note
-    from go_health_hook.verdict import Examination
 
 GATE = "staged"
 # How long the announcement may take (seconds): what this unit leaves behind is killed.
@@ -32,16 +32,22 @@ TELL_SECONDS = 1.0
 # Besides the time for judging (seconds): to read the deployments, and to lock, which waits for ostree's own lock.
 READ_SECONDS = 5.0
 LOCK_SECONDS = 8.0
+# The most that judging takes at shutdown (seconds), whatever [budget] staged is: with the above it has to fit into the
+# guard's TimeoutStopSec=, or the guard would be killed before it locks.
+SHUTDOWN_SECONDS = 20.0
 WORDS = ("shutdown", "recheck")
 # systemd starts no second run of the unit for what changes during one, so each looks again at its end, so many times.
 MAX_ROUNDS = 4
+# What is the machine's and not the image's: a deployment's own is empty (ostree's adapting-existing), and /opt, /home,
+# /srv, /usr/local are links into it wherever they are not the image's.
+NOT_OF_THE_IMAGE = ("/var", "/run")
 
 
 def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
     """Judge the staged deployment and lock, discard or leave it.
 
     `shutdown`: the last look, nothing can be discarded any more. `recheck`: forget an earlier refusal of this commit.
-    Returns the verdict's exit status; 4 where nothing could be decided, and the update goes on.
+    Returns the verdict's exit status; 4 where nothing could be decided or what was decided could not be done.
     """
     for word in args.arguments:
         if word not in WORDS:
@@ -50,18 +56,22 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
         say(INFO, "not booted from an ostree deployment: no update is staged here")
         return EXIT_ALLOW
     settings = configuration()
+    at_shutdown = "shutdown" in args.arguments
     budget = args.budget if args.budget is not None else settings.get("budget", "staged")
+    if at_shutdown:
+        budget = min(budget, SHUTDOWN_SECONDS)
     status = EXIT_ALLOW
     try:
-        for _ in range(1 if "shutdown" in args.arguments or args.dry_run else MAX_ROUNDS):
+        for left in reversed(range(1 if at_shutdown or args.dry_run else MAX_ROUNDS)):
             deadline = Deadline(budget + READ_SECONDS + LOCK_SECONDS)
             staged = deployments.on_disk(deadline.within(READ_SECONDS)).staged
             if staged is None:
-                _nothing_staged(settings)
+                if not args.dry_run:
+                    _nothing_staged(settings)
                 return EXIT_ALLOW
             gate = _Gate(staged, settings, budget, deadline, args)
             status = gate.decide()
-            if gate.settled():
+            if not left or gate.settled():
                 break
         return status
     except HookError as error:
@@ -98,12 +108,17 @@ class _Gate:
         self.seen = last.deployment == staged.id
         self.note: Note = last if self.seen else _refused.Note(staged.id)
         self.note.ours = self.note.ours and staged.locked
+        # How it is to be when this run is over.
         self.locked = staged.locked
         self.let = False
 
     def settled(self) -> bool:
-        """Whether what was decided upon is still what is there."""
-        now = deployments.on_disk(Deadline(READ_SECONDS)).staged
+        """Whether what was decided upon is still what is there; yes where that cannot be read."""
+        try:
+            now = deployments.on_disk(Deadline(READ_SECONDS)).staged
+        except HookError as error:
+            say(INFO, f"not looked at again: {error.line()}")
+            return True
         if now is None:
             return not self.note.deployment
         return now.id == self.staged.id and now.locked == self.locked and (overridden() is not None) == self.let
@@ -121,105 +136,169 @@ class _Gate:
             say(ERR, f"{self.staged.name}: {verdict.reason}; its finalization is left as it is")
             publish.publish(examination, GATE, wait=TELL_SECONDS)
             return EXIT_INTERNAL
-        if self.at_shutdown and verdict.block and self.note.verdict == "allow" and _only_late(examination):
+        if self.at_shutdown and verdict.exit_status == EXIT_TIMEOUT and self.note.verdict == "allow":
             # It was found healthy when it was staged; that a machine on its way down is slow says nothing about Go.
             say(WARNING, f"{self.staged.name} was found healthy before; now {verdict.reason}: it is finalized")
             return EXIT_ALLOW
-        news = not self.seen or self.note.verdict != verdict.word
         if not verdict.block:
-            if news or self.at_shutdown:
+            if self._is_news(record.VERDICT, examination) or self.at_shutdown:
                 say(INFO, f"{self.staged.name}: {verdict.reason}")
-            self._unlock()
-            return self._done(examination, record.VERDICT, news)
+            return self._let_go(examination, record.VERDICT)
         if let is not None:
             say(WARNING, f"{self.staged.name} is let through although {verdict.reason}: {let.line()}")
-            self._unlock()
-            self._done(examination, record.OVERRIDE, self.note.verdict != record.OVERRIDE)
-            return EXIT_ALLOW
+            return self._let_go(examination, record.OVERRIDE)
         if self.settings.get("ostree", "on-failure") == "warn":
             say(WARNING, f"{self.staged.name} brings a broken Go; on-failure = warn: {verdict.reason}")
-            self._unlock()
-            self._done(examination, record.WARNED, self.note.verdict != record.WARNED)
-            return EXIT_ALLOW
-        if self._standing(news):
-            say(INFO, f"{self.staged.name} stays locked: {verdict.reason}")
-        else:
-            self._lock(examination)
-        _kept(lambda: _refused.remember(self.staged, examination, self.mark))
-        return self._done(examination, record.VERDICT, news)
-
-    def _standing(self, news: bool) -> bool:
-        """Whether all has been done and said before: our own lock starts the unit once more."""
-        return not news and self.note.ours and not self.at_shutdown
-
-    def _done(self, examination: Examination, event: str, news: bool) -> int:
-        """Announce what is new, note what was decided; return the exit status."""
-        self.note.verdict = event if event != record.VERDICT else examination.verdict.word
-        _kept(self.note.write)
-        if news:
-            publish.publish(examination, GATE, event=event, wait=TELL_SECONDS)
-        return examination.verdict.exit_status
+            return self._let_go(examination, record.WARNED)
+        return self._refuse(examination)
 
     def _judge(self) -> Examination:
         subject = Subject("staged", self.staged.root)
         limit = self.deadline.within(self.budget)
-        if self.recheck:
+        elsewhere = self._elsewhere(subject)
+        if elsewhere:
+            examination = Examination(subject, limit)
+            examination.announce = {key: self.settings.get("announce", key) for key in examination.announce}
+            examination.verdict = Verdict(EXIT_ALLOW, elsewhere)
+            return examination
+        if self.recheck and not self.dry_run:
             _refused.forget(self.staged.checksum)
-        known = _refused.recall(self.staged, self.mark, self.settings, subject, limit)
-        if known is not None:
-            return known
-        return examine(subject, self.settings, limit)
+        known = None if self.recheck else _refused.recall(self.staged, self.mark, self.settings, subject, limit)
+        return known or examine(subject, self.settings, limit)
 
-    def _lock(self, examination: Examination) -> None:
-        """Keep it from being finalized, or discard it, and say so."""
-        verdict = examination.verdict
-        if self.staged.locked and not self.note.ours:
-            say(ERR, f"{self.staged.name} brings a broken Go: {verdict.reason}")
-            say(NOTICE, "its finalization is locked by somebody else already: that lock is left alone")
-            return
-        say(ERR, f"{self.staged.name} brings a broken Go: {verdict.reason}")
-        for finding in examination.findings:
-            if finding.blocks and finding.remedy:
-                say(NOTICE, f"{finding.check}: {finding.remedy}")
-        if not self.staged.locked:
-            # Noted before it is done: should we be cut off between the two, the lock is known to be ours.
-            self.note.ours, self.note.verdict = True, verdict.word
-            _kept(self.note.write)
-            try:
-                self.note.ours = deployments.lock(self.deadline.within(LOCK_SECONDS))
-                self.locked = True
-                if self.note.ours and not self._is_staged():
-                    # Another one was staged meanwhile, and it is that one which has been locked.
-                    self._unlock()
-                    return
-            except HookError as error:
-                self.note.ours = False
-                say(ERR, f"the update goes on: {error.line()}")
-                return
-        if self.settings.get("ostree", "on-failure") == "discard" and self.note.ours and not self.at_shutdown:
-            deployments.discard(self.deadline.within(LOCK_SECONDS))
-            self.note.deployment, self.note.ours = "", False
-            publish.note("discarded", f"{self.staged.name} has been discarded: {verdict.reason}")
-            say(NOTICE, f"{self.staged.name} has been discarded; a later update is judged anew")
-            return
-        publish.note("locked", f"{self.staged.name} is locked and will not be finalized: {verdict.reason}")
-        say(NOTICE, f"{self.staged.name} is locked: this system stays the default until an update brings a sound Go")
-        say(NOTICE, "to let it through once anyway: go-health-hook override --for 2h --reason TEXT")
+    def _elsewhere(self, subject: Subject) -> str:
+        """Why the configured GOROOT is nothing that this deployment could break, or an empty string."""
+        goroot = self.settings.get("toolchain", "goroot")
+        if goroot == "auto":
+            return ""
+        try:
+            place = subject.realpath(goroot)
+        except OSError as error:
+            place = str(error.filename)
+        if not f"{place}/".startswith(tuple(f"{top}/" for top in NOT_OF_THE_IMAGE)):
+            return ""
+        return f"[toolchain] goroot = {clean(goroot)} lies in {clean(place)}, which is not part of the deployment"
 
-    def _is_staged(self) -> bool:
-        """Whether what was judged is still what is staged."""
-        now = deployments.on_disk(self.deadline.within(READ_SECONDS)).staged
-        return now is not None and now.id == self.staged.id
+    def _is_news(self, event: str, examination: Examination) -> bool:
+        return not self.seen or self.note.verdict != _word(event, examination)
+
+    def _done(self, examination: Examination, event: str) -> None:
+        """Announce what is new, note what was decided."""
+        if self._is_news(event, examination):
+            publish.publish(examination, GATE, event=event, wait=TELL_SECONDS)
+        self.note.verdict = _word(event, examination)
+        _kept(self.note.write)
+
+    # --- let through
+
+    def _let_go(self, examination: Examination, event: str) -> int:
+        """Lift our lock, if there is one; announce; return the exit status of an update that goes on."""
+        try:
+            self._unlock()
+        except HookError as error:
+            # Not noted as let through: it is tried again in the next round, at the next run and at the shutdown.
+            say(ERR, f"{self.staged.name} is to be finalized, but stays locked: {error.line()}")
+            return EXIT_INTERNAL
+        self._done(examination, event)
+        return EXIT_ALLOW
 
     def _unlock(self) -> None:
-        """Lift the lock if it is ours."""
+        """Lift the lock if it is ours. Raises HookError."""
+        if not self.note.ours:
+            if self.staged.locked:
+                say(INFO, "its finalization is locked by somebody else: that lock is left alone")
+            return
+        self.locked = False
+        if not self._is_staged():
+            return  # the lock that is there now is another deployment's
+        deployments.unlock(self.deadline.within(LOCK_SECONDS))
+        self.note.ours = False
+        publish.note("unlocked", f"{self.staged.name}: the finalization lock of go-health-hook has been lifted")
+        say(NOTICE, f"{self.staged.name}: our finalization lock has been lifted")
+
+    # --- refused
+
+    def _refuse(self, examination: Examination) -> int:
+        """Keep it from being finalized, or discard it; announce and remember that; return the exit status."""
+        verdict = examination.verdict
+        if not self._is_news(record.VERDICT, examination) and self.note.ours and not self.at_shutdown:
+            # All has been done and said before: it was our own lock that started the unit once more.
+            say(INFO, f"{self.staged.name} stays locked: {verdict.reason}")
+            return verdict.exit_status
+        say(ERR, f"{self.staged.name} brings a broken Go: {verdict.reason}")
+        say_remedies(examination)
+        if not self.staged.locked:
+            try:
+                held = self._lock()
+            except HookError as error:
+                say(ERR, f"the update goes on: {error.line()}")
+                examination.verdict = Verdict(EXIT_INTERNAL, f"{error.message}; not heeded: {verdict.reason}")
+                self._done(examination, record.VERDICT)
+                return EXIT_INTERNAL
+            if not held:
+                return verdict.exit_status
+        if not self.note.ours:
+            say(NOTICE, "its finalization is locked by somebody else already: that lock is left alone")
+        elif not self._discard(verdict):
+            name = self.staged.name
+            publish.note("locked", f"{name} is locked and will not be finalized: {verdict.reason}")
+            say(NOTICE, f"{name} is locked: this system stays the default until an update brings a sound Go")
+            say(NOTICE, "an updater that reboots after staging does so in vain: stop its timer, or zincati, until then")
+            say_override("to let it through once anyway")
+        _kept(lambda: _refused.remember(self.staged, examination, self.mark))
+        self._done(examination, record.VERDICT)
+        return verdict.exit_status
+
+    def _lock(self) -> bool:
+        """Lock its finalization; whether it is what has been locked. Raises HookError where nothing has."""
+        # Noted before it is done: should we be cut off between the two, the lock is known to be ours.
+        self.note.ours = True
+        _kept(self.note.write)
+        try:
+            self.note.ours = deployments.lock(self.deadline.within(LOCK_SECONDS))
+        except HookError:
+            self.note.ours = False
+            raise
+        self.locked = True
+        try:
+            now = deployments.on_disk(Deadline(READ_SECONDS)).staged
+        except HookError as error:
+            say(WARNING, f"it is not known whether another one was staged meanwhile: {error.line()}")
+            return True
+        if now is None or now.id == self.staged.id:
+            return True
+        # It is another one, staged meanwhile, that has been locked: the next round judges it, and knows whose lock that
+        # is. (While systemd stops the finalization there is no other round, and nothing can be staged.)
         if self.note.ours:
-            deployments.unlock(self.deadline.within(LOCK_SECONDS))
-            self.note.ours = self.locked = False
-            publish.note("unlocked", f"{self.staged.name}: the finalization lock of go-health-hook has been lifted")
-            say(NOTICE, f"{self.staged.name}: our finalization lock has been lifted")
-        elif self.staged.locked:
-            say(INFO, "its finalization is locked by somebody else: that lock is left alone")
+            _kept(_refused.Note(now.id, ours=True).write)
+        return False
+
+    def _discard(self, verdict: Verdict) -> bool:
+        """Remove it where that is asked for and the lock is ours; whether it is gone."""
+        if self.settings.get("ostree", "on-failure") != "discard" or not self.note.ours or self.at_shutdown:
+            return False
+        try:
+            deployments.discard(Deadline(LOCK_SECONDS))
+        except HookError as error:
+            say(ERR, f"{self.staged.name} could not be discarded; it stays locked: {error.line()}")
+            return False
+        # Not noted as staged: that it is gone does not mean that updates are no longer held back.
+        self.note.deployment, self.note.ours = "", False
+        publish.note("discarded", f"{self.staged.name} has been discarded: {verdict.reason}")
+        say(NOTICE, f"{self.staged.name} has been discarded; a later update is judged anew")
+        return True
+
+    def _is_staged(self) -> bool:
+        """Whether what was judged is still what is staged. Raises HookError."""
+        now = deployments.on_disk(Deadline(READ_SECONDS)).staged
+        return now is not None and now.id == self.staged.id
+
+
+def _word(event: str, examination: Examination) -> str:
+    """What the note calls a decision."""
+    if event != record.VERDICT:
+        return event
+    return "fault" if examination.verdict.exit_status == EXIT_INTERNAL else examination.verdict.word
 
 
 def _kept(write: Callable[[], None]) -> None:
@@ -228,7 +307,3 @@ def _kept(write: Callable[[], None]) -> None:
         write()
     except OSError as error:
         say(WARNING, f"{clean(str(error.filename or ''))} is not written: {error.strerror}")
-
-
-def _only_late(examination: Examination) -> bool:
-    return all(f.status == "timeout" for f in examination.findings if f.blocks)
