@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Go's build information in an executable: which Go built it, from what, with which settings.
 
-The few ELF headers on the way are read here: `exec` answers in less time than importing pyelftools takes (0.1 s), and
-`ps` run by root reads executables of anybody's making, so that whatever a header claims must cost neither memory nor
-time. Formats: elf(5), Go's debug/buildinfo/buildinfo.go.
+The few ELF headers on the way are read here, since `exec` answers in less time than importing pyelftools takes (0.1 s);
+symbols, which only `ps` wants, are pyelftools' part. Formats: elf(5), Go's debug/buildinfo/buildinfo.go.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ _VERSION_MAX = 1000
 _MODULES_MAX = 4 << 20  # large programs have a few hundred kilobytes of dependencies
 _SEARCHED = 64 << 10  # of a data segment, where the section headers are gone
 _SYMBOLS_MAX = 256 << 20
-_CHUNK = 3 << 19  # bytes that are looked through at a time; whole entries of both kinds of symbol tables
-_SYMTAB, _COMPRESSED = 2, 0x800  # SHT_SYMTAB, SHF_COMPRESSED
+_SYMTAB, _STRTAB, _COMPRESSED = 2, 3, 0x800  # SHT_SYMTAB, SHT_STRTAB, SHF_COMPRESSED
 _SENTINEL = 16  # bytes around the module information, by which other tools find it in memory
 
 
@@ -254,52 +252,50 @@ def _parse(version: str, modules: bytes) -> BuildInfo:
 def symbol(fd: int, name: str) -> tuple[int, int] | None:
     """A symbol's address and the entry point's, as the file has them: in memory both are moved alike.
 
-    None where the executable has no such symbol (it is stripped), or tables that no toolchain writes: compressed, too
-    large, of odd entries.
+    None where the executable has no such symbol (it is stripped), where its tables are such as no toolchain writes
+    (compressed, too large, of odd entries), or pyelftools is not there. The names are searched as bytes, since large
+    programs have 100,000 symbols.
     """
     try:
-        elf = _Elf(fd)
-        sections = elf.sections()
-        table = next((section for section in sections if section.kind == _SYMTAB), None)
-        step = 24 if elf.wide else 16
-        if table is None or table.entry != step or table.link >= len(sections):
+        from elftools.common.exceptions import ELFError
+        from elftools.elf.elffile import ELFFile
+    except ImportError:
+        return None
+    try:
+        head = _Elf(fd)
+        number = _symbol_table(head)
+        if number is None:
             return None
-        strings = sections[table.link]
-        if (table.flags | strings.flags) & _COMPRESSED or max(table.size, strings.size) > _SYMBOLS_MAX:
-            return None
-        at = _find_bytes(fd, strings, b"\0" + name.encode() + b"\0")
-        found = _find_first_word(fd, table, step, struct.pack(elf.order + "I", at + 1)) if at >= 0 else -1
-        if found < 0:
-            return None
-        entry, head = os.pread(fd, step, table.offset + found), os.pread(fd, 64, 0)
-        word = "Q" if elf.wide else "I"
-        return elf.number(entry, 8 if elf.wide else 4, word), elf.number(head, 24, word)
-    except (NotGo, OSError, struct.error, OverflowError):
+        with os.fdopen(os.dup(fd), "rb") as file:
+            elf = ELFFile(file)
+            table = elf.get_section(number)
+            at = elf.get_section(table["sh_link"]).data().find(b"\0" + name.encode() + b"\0")
+            if at < 0:
+                return None
+            wanted = struct.pack(head.order + "I", at + 1)
+            entries, step = table.data(), table["sh_entsize"]
+            found = entries.find(wanted)
+            while found >= 0 and found % step:
+                found = entries.find(wanted, found + 1)
+            if found < 0 or found + step > len(entries):
+                return None
+            return table.get_symbol(found // step)["st_value"], elf["e_entry"]
+    except (ELFError, NotGo, OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, OverflowError):
         return None
 
 
-def _find_bytes(fd: int, section: _Section, wanted: bytes) -> int:
-    """Where in a section the bytes begin first, or -1."""
-    for at in range(0, section.size, _CHUNK):
-        data = os.pread(fd, min(_CHUNK + len(wanted) - 1, section.size - at), section.offset + at)
-        found = data.find(wanted)
-        if found >= 0:
-            return at + found
-        if len(data) < _CHUNK:
-            break
-    return -1
+def _symbol_table(elf: _Elf) -> int | None:
+    """The number of the section with the symbols, if it and its strings are such as cost no more than their size says.
 
-
-def _find_first_word(fd: int, section: _Section, step: int, wanted: bytes) -> int:
-    """Where in a section the first of its entries, `step` bytes each, begins that begins with these four, or -1."""
-    from array import array
-
-    value = array("I", wanted)[0]
-    for at in range(0, section.size, _CHUNK):
-        data = os.pread(fd, min(_CHUNK, section.size - at), section.offset + at)
-        words = array("I", data[: len(data) // step * step])[:: step // 4]
-        if value in words:
-            return at + words.index(value) * step
-        if len(data) < _CHUNK:
-            break
-    return -1
+    pyelftools believes what the headers claim, and they may be of anybody's making.
+    """
+    sections = elf.sections()
+    for number, table in enumerate(sections):
+        if table.kind == _SYMTAB:
+            if table.entry != (24 if elf.wide else 16) or table.link >= len(sections):
+                return None
+            strings = sections[table.link]
+            odd = strings.kind != _STRTAB or (table.flags | strings.flags) & _COMPRESSED
+            odd = odd or max(table.size, strings.size) > _SYMBOLS_MAX
+            return None if odd else number
+    return None
