@@ -8,6 +8,7 @@ import os
 import stat
 import time
 
+from go_health_hook import files
 from go_health_hook.errors import BadInput, HookError
 from go_health_hook.text import clean
 
@@ -104,21 +105,10 @@ def write(seconds: float, reason: str, by: str) -> Override:
         "boot": _boot(),
         "clock": _clock(),
     }
-    new = f"{FILE}.{os.getpid()}"
     try:
         os.makedirs(STATE, 0o755, exist_ok=True)
-        with open(
-            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "w", encoding="utf-8"
-        ) as file:
-            json.dump(record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(new, FILE)
+        files.replace(FILE, json.dumps(record))
     except OSError as error:
-        try:
-            os.unlink(new)
-        except OSError:
-            pass
         raise HookError(f"{FILE}: cannot be written: {error.strerror}", hint="nothing was changed") from None
     return Override(seconds, reason, by, now, now + seconds)
 

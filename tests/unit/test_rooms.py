@@ -20,7 +20,7 @@ FLOORS = [
     ["go"],
     ["linux"],
     ["process"],
-    ["verdict", "subject", "config", "override", "deadline", "errors", "text"],
+    ["verdict", "subject", "config", "override", "deadline", "errors", "files", "text"],
 ]
 HEAVY = {
     "dbus_next",

@@ -7,7 +7,7 @@ this file to its parser and to promtool.
 
 from __future__ import annotations
 
-from go_health_hook import VERSION
+from go_health_hook import VERSION, files
 from go_health_hook.announce import record
 
 TYPE_CHECKING = False
@@ -91,4 +91,4 @@ def _number(value: float) -> str:
 
 def write(state: dict[str, Any], now: float, directory: str) -> None:
     """Write the file into the textfile directory, which must exist: it is node_exporter's. Raises OSError."""
-    record.write(f"{directory}/{NAME}", render(state, now))
+    files.replace(f"{directory}/{NAME}", render(state, now))

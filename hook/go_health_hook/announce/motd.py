@@ -10,7 +10,8 @@ import contextlib
 import os
 import time
 
-from go_health_hook.announce import journal, record
+from go_health_hook import files
+from go_health_hook.announce import journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def write(state: dict[str, Any], now: float, path: str = PATH, wanted: bool = Tr
             os.unlink(path)
         return
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    record.write(path, message)
+    files.replace(path, message)
 
 
 def begin(state: dict[str, Any], now: float, path: str = PATH) -> None:
@@ -92,4 +93,4 @@ def begin(state: dict[str, Any], now: float, path: str = PATH) -> None:
     message = text(state, now)
     if message:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        record.write(path, message, replace=False)
+        files.replace(path, message, only_new=True)

@@ -10,6 +10,7 @@ import os
 import stat
 import time
 
+from go_health_hook import files
 from go_health_hook.errors import HookError
 from go_health_hook.text import clean
 
@@ -201,7 +202,7 @@ def update(
                 state = empty()
             change(state)
             try:
-                write(f"{directory}/{NAME}", json.dumps(state, separators=(",", ":")) + "\n")
+                files.replace(f"{directory}/{NAME}", json.dumps(state, separators=(",", ":")) + "\n")
             finally:
                 if then:
                     then()
@@ -226,42 +227,3 @@ def _lock(directory: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def write(path: str, text: str, mode: int = 0o644, replace: bool = True) -> None:
-    """Replace a file in one step, so that a reader, a crash or a full disk never meets half of it. Raises OSError.
-
-    Without `replace` one that is there already stays as it is.
-    """
-    new = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{os.getpid()}"
-    try:
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-        try:
-            view = memoryview(text.encode())
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fchmod(fd, mode)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        if replace:
-            os.replace(new, path)
-        else:
-            with contextlib.suppress(FileExistsError):
-                os.link(new, path)
-            os.unlink(new)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise OSError(error.errno, error.strerror, path) from None
-    _sweep(path)
-
-
-def _sweep(path: str) -> None:
-    """Remove what writers that were killed half-way left behind; one that is alive keeps its own."""
-    directory, name = os.path.split(path)
-    with contextlib.suppress(OSError):
-        for other in os.listdir(directory):
-            pid = other[len(name) + 2 :]
-            if other.startswith(f".{name}.") and pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
-                os.unlink(f"{directory}/{other}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 
-from go_health_hook import process
+from go_health_hook import files, process
 from go_health_hook.announce.style import Style
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput, HookError
@@ -235,15 +235,9 @@ def _after(setting: Setting, scope: Scope) -> list[str]:
 
 
 def _write(path: str, text: str) -> None:
-    folder = os.path.dirname(path)
     try:
-        os.makedirs(folder, 0o755, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", delete=False, encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        files.replace(path, text)
     except OSError as error:
         hint = "run it as root, or with --user" if isinstance(error, PermissionError) else "is it writable?"
         raise HookError(f"{path}: cannot be written: {error.strerror}", hint=hint) from None

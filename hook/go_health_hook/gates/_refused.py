@@ -8,8 +8,7 @@ import json
 import os
 import time
 
-from go_health_hook import VERSION
-from go_health_hook.announce import record
+from go_health_hook import VERSION, files
 from go_health_hook.errors import EXIT_BLOCK
 from go_health_hook.text import clean
 from go_health_hook.verdict import Examination, Finding, Verdict
@@ -129,4 +128,4 @@ def _read(path: str) -> dict[str, Any]:
 
 def _write(path: str, data: object) -> None:
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    record.write(path, json.dumps(data) + "\n")
+    files.replace(path, json.dumps(data) + "\n")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 
-from go_health_hook import override
+from go_health_hook import files, override
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_USAGE, BadInput
 from go_health_hook.process import Worker
@@ -212,10 +212,7 @@ def remember(goroot: str) -> str:
     if goroot:
         try:
             os.makedirs(os.path.dirname(BEFORE), 0o755, exist_ok=True)
-            new = f"{BEFORE}.{os.getpid()}"
-            with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"{goroot}\n{_looks(goroot)}")
-            os.rename(new, BEFORE)
+            files.replace(BEFORE, f"{goroot}\n{_looks(goroot)}")
         except OSError as error:
             print(f"go-health-hook: {BEFORE}: {error.strerror}", file=sys.stderr)
     return goroot
