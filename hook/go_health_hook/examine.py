@@ -7,7 +7,7 @@ import os
 import threading
 import time
 
-from go_health_hook import checks, process
+from go_health_hook import checks, sandbox
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
 from go_health_hook.go import maxprocs
@@ -15,6 +15,7 @@ from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
 from go_health_hook.text import clean
 from go_health_hook.verdict import ERROR, FAIL, OFF, SKIP, TIMEOUT, Examination, Finding, weigh
+from go_health_hook.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def examine(
     wanted = [c for c in checks.every() if config.get("checks", c.name) != OFF]
     found: dict[str, Finding] = {}
     nothing = ""
-    worker = process.Worker(lambda send: _work(subject, config, deadline, goroot, deep, wanted, send))
+    worker = Worker(lambda send: _work(subject, config, deadline, goroot, deep, wanted, send))
     try:
         for kind, *values in worker.messages(Deadline(deadline.budget + GRACE, deadline.started)):
             if kind == "finding":
@@ -159,15 +160,15 @@ def _run(check: checks.Check, context: checks.Context, send: Callable[[object], 
     except Exception as error:
         finding = _mishap(error, context.subject.on_host(context.toolchain.goroot))
         context.facts["passing"] = True
-    context.facts["sandbox"] = process.host().describe()  # running may have shown that this machine can do less
-    context.facts["passing"] = context.facts.get("passing", False) or process.host().struck
+    context.facts["sandbox"] = sandbox.host().describe()  # running may have shown that this machine can do less
+    context.facts["passing"] = context.facts.get("passing", False) or sandbox.host().struck
     send(("facts", dict(context.facts)))
     _send(send, check.name, finding, time.monotonic() - started)
 
 
 def _mishap(error: Exception, goroot: str) -> Finding:
     """A toolchain's file that cannot be read is the toolchain's fault; what else was not foreseen is ours."""
-    if isinstance(error, process.Unsandboxed):
+    if isinstance(error, sandbox.Unsandboxed):
         return Finding(ERROR, f"not judged: {error.message}", error.hint)
     if isinstance(error, OSError) and str(error.filename or "").startswith(goroot):
         where = clean(str(error.filename))

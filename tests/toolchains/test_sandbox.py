@@ -16,6 +16,7 @@ from tests.leftovers import DEAD, left_behind
 from tests.toolchains.trees import Hook, copy, real, replace
 
 from go_health_hook import process
+from go_health_hook import sandbox as sandboxes
 from go_health_hook.deadline import Deadline
 
 
@@ -147,6 +148,6 @@ def test_a_root_whose_sys_is_empty_and_read_only(tmp_path: Path) -> None:
         (root / name).mkdir(parents=True)
     for name in ("bin", "lib", "lib64", "sbin"):
         (root / name).symlink_to(f"usr/{name}")
-    sandbox = process.Sandbox(str(root), [("/usr", "/usr")])
+    sandbox = sandboxes.Sandbox(str(root), [("/usr", "/usr")])
     result = process.run(["/usr/bin/test", "-d", "/sys/fs/cgroup"], Deadline(60), sandbox=sandbox)
     assert result.ok, result.why()

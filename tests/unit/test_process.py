@@ -13,8 +13,11 @@ import pytest
 from tests.leftovers import left_behind
 
 from go_health_hook import process
+from go_health_hook import sandbox as sandboxes
 from go_health_hook.deadline import Deadline
-from go_health_hook.process import MAX_DATA, MAX_FILE, MAX_OUTPUT, Sandbox, Worker, run, run_series
+from go_health_hook.process import MAX_OUTPUT, run, run_series
+from go_health_hook.sandbox import MAX_DATA, MAX_FILE, Sandbox
+from go_health_hook.worker import Worker
 
 LONG = 60.0
 
@@ -22,8 +25,8 @@ LONG = 60.0
 @pytest.fixture(params=["bubblewrap", "none"])
 def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     if request.param == "none":
-        monkeypatch.setattr(process.host(), "bwrap", "")
-    elif not process.host().bwrap:
+        monkeypatch.setattr(sandboxes.host(), "bwrap", "")
+    elif not sandboxes.host().bwrap:
         pytest.skip("bubblewrap is not installed")
     return Sandbox()
 
@@ -73,16 +76,16 @@ def test_memory_files_and_dumps_are_bounded(sandbox: Sandbox) -> None:
     result = run(["/bin/cat", "/proc/self/limits"], Deadline(LONG), sandbox=sandbox)
     lines = {name: line for name in wanted for line in result.out.splitlines() if line.startswith(f"Max {name}")}
     assert {name: int(line.split()[-3]) for name, line in lines.items()} == wanted
-    if process.host().may_raise_limits:
+    if sandboxes.host().may_raise_limits:
         assert {name: int(line.split()[-2]) for name, line in lines.items()} == wanted
 
 
 @pytest.mark.root
 def test_what_it_writes_is_bounded(sandbox: Sandbox) -> None:
-    if "--size" not in process.host().knows or not process.host().bwrap:
+    if "--size" not in sandboxes.host().knows or not sandboxes.host().bwrap:
         pytest.skip("this bubblewrap bounds no file system")
     result = run(["/bin/df", "--block-size=1", "--output=size", "/tmp"], Deadline(LONG), sandbox=sandbox)
-    assert int(result.out.split()[-1]) == process.MAX_TMP
+    assert int(result.out.split()[-1]) == sandboxes.MAX_TMP
 
 
 def test_the_callers_own_limits_stay(sandbox: Sandbox) -> None:
@@ -143,12 +146,12 @@ def test_nothing_starts_when_no_time_is_left(sandbox: Sandbox) -> None:
 
 
 def test_of_etc_it_sees_what_a_linked_program_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not process.host().bwrap:
+    if not sandboxes.host().bwrap:
         pytest.skip("bubblewrap is not installed")
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls/openssl.cnf").write_text("wanted")
     (tmp_path / "tls/private.key").write_text("secret")
-    monkeypatch.setattr(process, "ETC", (*process.ETC, str(tmp_path / "tls/openssl.cnf"), str(tmp_path / "none")))
+    monkeypatch.setattr(sandboxes, "ETC", (*sandboxes.ETC, str(tmp_path / "tls/openssl.cnf"), str(tmp_path / "none")))
     script = f"cat {tmp_path}/tls/*; ls /etc"
     result = run(["/bin/sh", "-c", script], Deadline(LONG), sandbox=Sandbox())
     assert result.ok, result.stderr
@@ -166,7 +169,7 @@ exec %s "$@"
 
 
 def test_an_old_bubblewrap_serves_all_that_run_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = process.host()
+    host = sandboxes.host()
     if not host.bwrap:
         pytest.skip("bubblewrap is not installed")
     old = tmp_path / "bwrap"
@@ -182,7 +185,7 @@ def test_an_old_bubblewrap_serves_all_that_run_side_by_side(tmp_path: Path, monk
 
 
 def test_a_program_that_cannot_be_executed_takes_nobody_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = process.host()
+    host = sandboxes.host()
     if not host.bwrap:
         pytest.skip("bubblewrap is not installed")
     bwrap = host.bwrap
@@ -192,7 +195,7 @@ def test_a_program_that_cannot_be_executed_takes_nobody_the_view(monkeypatch: py
 
 
 def test_a_view_that_has_worked_is_not_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = process.host()
+    host = sandboxes.host()
     if not host.bwrap:
         pytest.skip("bubblewrap is not installed")
     assert run(["/bin/true"], Deadline(LONG), sandbox=Sandbox()).ok
@@ -200,13 +203,13 @@ def test_a_view_that_has_worked_is_not_done_without(tmp_path: Path, monkeypatch:
     refuses.write_text("#!/bin/sh\necho 'bwrap: No space left on device' >&2\nexit 1\n")
     refuses.chmod(0o755)
     monkeypatch.setattr(host, "bwrap", str(refuses))
-    with pytest.raises(process.Unsandboxed, match="No space left"):
+    with pytest.raises(sandboxes.Unsandboxed, match="No space left"):
         run(["/bin/true"], Deadline(LONG), sandbox=Sandbox())
 
 
 def test_another_root_needs_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process.host(), "bwrap", "")
-    with pytest.raises(process.Unsandboxed, match="another root"):
+    monkeypatch.setattr(sandboxes.host(), "bwrap", "")
+    with pytest.raises(sandboxes.Unsandboxed, match="another root"):
         run(["/bin/true"], Deadline(LONG), sandbox=Sandbox("/usr"))
 
 

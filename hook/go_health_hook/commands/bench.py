@@ -22,7 +22,7 @@ from go_health_hook.go import maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup
-from go_health_hook.process import NOBODY
+from go_health_hook.sandbox import NOBODY, host
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -269,7 +269,7 @@ def _measure(wanted: dict[str, Any]) -> dict[str, Any]:
     if toolchain is None or not toolchain.runnable:
         return {"error": "the toolchain is gone"}
     folder, how = wanted["folder"], wanted["how"]
-    inside = "/tmp/writable" if process.host().bwrap else folder
+    inside = "/tmp/writable" if host().bwrap else folder
     env = {"GOCACHE": f"{inside}/{'cold' if how == COLD else 'warm'}", "HOME": "/nonexistent"}
     if how == COLD:
         shutil.rmtree(f"{folder}/cold")

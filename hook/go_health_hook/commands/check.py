@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from go_health_hook import override, process
+from go_health_hook import override
 from go_health_hook.announce import text
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.examine import examine
 from go_health_hook.subject import Subject
+from go_health_hook.worker import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace, settings: Config) -> int:
     deadline = Deadline(budget)
     subject = _subject(args.root)
     examination = examine(subject, settings, deadline, goroot=args.goroot, deep=args.deep)
-    overridden = process.bounded(_override, Deadline(max(deadline.remaining(), LOOK)), None)
+    overridden = bounded(_override, Deadline(max(deadline.remaining(), LOOK)), None)
     if args.json:
         import json
 

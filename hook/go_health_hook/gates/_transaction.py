@@ -9,9 +9,9 @@ import sys
 from go_health_hook import files, override
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_USAGE, BadInput
-from go_health_hook.process import Worker
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
+from go_health_hook.worker import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def judge(transaction: Transaction, settings: Config) -> Outcome:
     if (mode == "automatic" and not transaction.automatic) or not transaction.items:
         return Outcome()
     deadline = Deadline(min(settings.get("budget", "dnf"), CEILING))
-    goroot = _bounded(lambda: remember(live_goroot(settings)), deadline, "")
+    goroot = bounded(lambda: remember(live_goroot(settings)), deadline, "")
     names = transaction.go_names(goroot)
     touching = [item for item in transaction.items if item.name in names]
     coming = [item for item in touching if item.coming]
@@ -166,7 +166,7 @@ def _is_update(transaction: Transaction, deadline: Deadline) -> bool:
     if transaction.upgrades or not transaction.automatic:
         return transaction.upgrades
     new = [item.name for item in transaction.items if item.action == "I"]
-    return transaction.replaces or (bool(new) and bool(_bounded(lambda: _installed(new), deadline, True)))
+    return transaction.replaces or (bool(new) and bool(bounded(lambda: _installed(new), deadline, True)))
 
 
 def _removes_us(transaction: Transaction) -> bool:
@@ -184,12 +184,12 @@ def _go_owner(goroot: str, deadline: Deadline) -> str:
         go = ownership("/", goroot).go
         return go.name if go else ""
 
-    return str(_bounded(look, deadline, ""))
+    return str(bounded(look, deadline, ""))
 
 
 def recheck(gate: str, configuration: Callable[[], Config]) -> int:
     """Look at the live toolchain again after a transaction, where that has changed it; a regression is announced."""
-    if not os.path.exists(BEFORE) or not _bounded(changed, Deadline(LOOK_SECONDS), True):
+    if not os.path.exists(BEFORE) or not bounded(changed, Deadline(LOOK_SECONDS), True):
         return EXIT_ALLOW
     settings = settings_of(configuration)
     if settings is None or settings.get("dnf", "transactions") == "off":
@@ -261,22 +261,6 @@ def live_goroot(settings: Config) -> str:
     return found.goroot if found else ""
 
 
-def _bounded(work: Callable[[], Any], deadline: Deadline, otherwise: Any) -> Any:
-    """What `work` returns (plain values), done in a worker so that nothing in it can hold the updater up.
-
-    `otherwise` where time runs out. Raises RuntimeError for a fault of its own.
-    """
-    worker = Worker(lambda send: send(("value", work())))
-    try:
-        for kind, value in worker.messages(deadline):
-            if kind == "bug":
-                raise RuntimeError(value)
-            return value
-    finally:
-        worker.close()
-    return otherwise
-
-
 def _examine(subject: Subject, settings: Config, deadline: Deadline, goroot: str = "") -> Examination:
     from go_health_hook.examine import examine
 
@@ -307,7 +291,7 @@ def _judge_incoming(
         return ["", in_a_view, laid.to_message() if laid else None]
 
     try:
-        why, in_a_view, message = _bounded(look, deadline, ["", False, []])
+        why, in_a_view, message = bounded(look, deadline, ["", False, []])
         if why:
             return _undecided(f"the incoming Go is not judged: {why}")
         if message is None:
@@ -322,15 +306,15 @@ def _judge_incoming(
 
 def _can_view(deadline: Deadline) -> bool:
     """Whether bubblewrap is there and works here."""
-    from go_health_hook import process
+    from go_health_hook import process, sandbox
 
-    if not process.host().bwrap:
+    if not sandbox.host().bwrap:
         return False
     try:
-        done = process.run(["/bin/true"], deadline, sandbox=process.Sandbox())
-    except process.Unsandboxed:
+        done = process.run(["/bin/true"], deadline, sandbox=sandbox.Sandbox())
+    except sandbox.Unsandboxed:
         return False
-    return done.ok and bool(process.host().bwrap)
+    return done.ok and bool(sandbox.host().bwrap)
 
 
 def _of_incoming(laid: Incoming, in_a_view: bool, settings: Config, deadline: Deadline) -> Examination:

@@ -7,12 +7,12 @@ import os
 import resource
 import struct
 
-from go_health_hook import process
 from go_health_hook.go import buildinfo, maxprocs
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.kernel_files import Malformed, Record, read_file
 from go_health_hook.text import clean
+from go_health_hook.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def survey(shown: Callable[[GoProcess], object], deadline: Deadline, proc: str =
     done = Survey()
     pids = sorted(int(name) for name in os.listdir(proc) if name.isdecimal())
     while pids and not deadline.expired:
-        worker = process.Worker(lambda send, pids=tuple(pids): _work(pids, shown, proc, send))  # type: ignore[misc]
+        worker = Worker(lambda send, pids=tuple(pids): _work(pids, shown, proc, send))  # type: ignore[misc]
         looked = refused = missed = 0
         try:
             while True:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from go_health_hook import process
     from go_health_hook.deadline import Deadline
+    from go_health_hook.sandbox import Sandbox
 
 # Where `go` is looked for. Root's own PATH is not asked: sudo and cron bring a user's along.
 SEARCH = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
@@ -176,20 +177,20 @@ class Toolchain:
 
     def cache_environment(self, cache: str) -> dict[str, str]:
         """What makes the go command use a build cache of the host, bound into its view, rather than one of its own."""
-        from go_health_hook import process
+        from go_health_hook.sandbox import host
 
         if not cache:
             return {}
-        return {"GOCACHE": "/tmp/writable" if process.host().bwrap else cache}
+        return {"GOCACHE": "/tmp/writable" if host().bwrap else cache}
 
-    def sandbox(self, writable: str = "") -> process.Sandbox:
+    def sandbox(self, writable: str = "") -> Sandbox:
         """The view its programs are run in: the subject's root, the toolchain where it is, our probe sources."""
-        from go_health_hook import process
+        from go_health_hook.sandbox import Sandbox
 
         binds = [(os.path.realpath(source), target) for source, target in self.subject.binds]
         if self.subject.root == "/" and not self.subject.binds:
             binds += [(p, p) for p in self._outside_usr()]
-        return process.Sandbox(self.subject.root, binds, [(PROBES, self._probes())], writable)
+        return Sandbox(self.subject.root, binds, [(PROBES, self._probes())], writable)
 
     def _outside_usr(self) -> list[str]:
         """GOROOT, and what links in it lead to, where the sandbox's /usr does not have it."""

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A forked child for what may block for ever, so that the process which asked can always leave in time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+
+from go_health_hook.deadline import Deadline
+from go_health_hook.sandbox import sweep_scratch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+# How long one that was killed may take to go before it is left behind (seconds).
+REAP_SECONDS = 0.01
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of every thread of `pid`."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as listing:
+                found += [int(word) for word in listing.read().split()]
+    return found
+
+
+def kill_tree(pid: int) -> None:
+    """Kill `pid` and everything below it that can still be found."""
+    below = children(pid)
+    for child in below:
+        kill_tree(child)
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _let_go_of(keep: set[int]) -> None:
+    """Close what was inherited, so that a worker left behind holds no pipe open on which somebody waits for its end."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in keep:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
+def _die_with_parent(watched: int) -> None:
+    """In a worker: wait until the parent is gone, however it went, then end with everything that was started."""
+    os.read(watched, 1)
+    kill_tree(os.getpid())
+
+
+class Worker:
+    """A forked child that does what may block for ever, so that this process can always leave in time.
+
+    A thread stuck in stat on a dead mount, or a child in uninterruptible sleep, keeps its process from ending; the
+    worker is left behind in such a case and the caller is not. `work(send)` runs in the child; what it sends comes out
+    of `messages()`, marshalled, so plain values only.
+
+    With `outlive` (seconds) it may go on after its caller has left, for at most that long. It then holds nothing of
+    the caller's: an updater that waits for the end of its hook's streams, or has locked a file, is not kept waiting.
+    Being asked to end does not end it sooner: once an updater that was refused has left, systemd sends SIGTERM to all
+    that remains of its service.
+    """
+
+    def __init__(self, work: Callable[[Callable[[object], None]], None], outlive: int = 0) -> None:
+        self.finished = False
+        self.outlive = outlive
+        self._buffer = b""
+        self._fd, write = os.pipe2(os.O_CLOEXEC)
+        watched, self._life = os.pipe2(os.O_CLOEXEC)
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._fd)
+            os.close(self._life)
+            self._child(work, write, watched, outlive)
+        os.close(write)
+        os.close(watched)
+
+    @staticmethod
+    def _child(work: Callable[[Callable[[object], None]], None], write: int, watched: int, outlive: int) -> None:
+        import marshal
+
+        status = 1
+        lock = threading.Lock()
+
+        def send(message: object) -> None:
+            data = marshal.dumps(message)  # type: ignore[arg-type]
+            with lock:
+                view = memoryview(len(data).to_bytes(4, "big") + data)
+                while view:
+                    view = view[os.write(write, view) :]
+
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN if outlive else signal.SIG_DFL)
+            os.setsid()
+            if outlive:
+                _let_go_of(keep={write})
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(outlive)
+            else:
+                _let_go_of(keep={write, watched})
+                threading.Thread(target=_die_with_parent, args=(watched,), daemon=True).start()
+            work(send)
+            status = 0
+        except BaseException as error:  # a worker reports its own bug, since nobody above it can
+            with contextlib.suppress(OSError):
+                import traceback
+
+                trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+                send(("bug", trace))
+        finally:
+            os._exit(status)
+
+    def messages(self, deadline: Deadline) -> Iterator[Any]:
+        """Yield what the worker sends until it ends (`finished` is then true) or the deadline comes."""
+        import marshal
+
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        while True:
+            while len(self._buffer) >= 4 and len(self._buffer) >= 4 + int.from_bytes(self._buffer[:4], "big"):
+                size = int.from_bytes(self._buffer[:4], "big")
+                message = marshal.loads(self._buffer[4 : 4 + size])
+                self._buffer = self._buffer[4 + size :]
+                yield message
+            left = deadline.remaining()
+            if left <= 0:
+                return
+            if poll.poll(left * 1000 + 1):
+                chunk = os.read(self._fd, 65536)
+                if not chunk:
+                    self.finished = True
+                    return
+                self._buffer += chunk
+
+    def close(self) -> None:
+        """End the worker and all below it; one that cannot be ended, or may outlive us, is left behind."""
+        os.close(self._fd)
+        os.close(self._life)
+        if not self.finished:
+            if self.outlive:
+                return
+            kill_tree(self.pid)
+            sweep_scratch()
+        limit = time.monotonic() + REAP_SECONDS
+        while time.monotonic() < limit:
+            try:
+                if os.waitpid(self.pid, os.WNOHANG)[0]:
+                    return
+            except ChildProcessError:
+                return
+            time.sleep(0.0005)
+
+
+def bounded(work: Callable[[], Any], deadline: Deadline, otherwise: Any) -> Any:
+    """What `work` returns (plain values), done in a worker so that nothing in it can hold the caller up.
+
+    `otherwise` where time runs out. Raises RuntimeError for a fault of its own.
+    """
+    worker = Worker(lambda send: send(("value", work())))
+    try:
+        for kind, value in worker.messages(deadline):
+            if kind == "bug":
+                raise RuntimeError(value)
+            return value
+    finally:
+        worker.close()
+    return otherwise
