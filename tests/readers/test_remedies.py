@@ -130,3 +130,14 @@ def test_what_status_says_wires_a_gate_in_again(damage: str) -> None:
         assert (done.returncode, gate["state"]) == (3, "not wired")
         machine.run(gate["remedy"], timeout=300)
         assert machine.run("go-health-hook status", check=False).returncode == 0
+
+
+def test_the_metrics_go_with_the_package() -> None:
+    with Machine(baseline.with_hook("forky")) as machine:
+        machine.run(
+            "mkdir /srv/prom && printf '[announce]\\nmetrics-directory = /srv/prom\\n' >/etc/go-health-hook.conf"
+        )
+        machine.run("go-health-hook --budget 60")
+        assert machine.run("ls /srv/prom").stdout == "go_health_hook.prom\n"
+        machine.run("dnf5 -y remove go-health-hook")
+        assert machine.run("ls /srv/prom").stdout == ""

@@ -378,6 +378,18 @@ def test_refresh_writes_message_and_metrics(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("place", ["/elsewhere", ""])
+def test_refresh_takes_the_metrics_from_where_they_no_longer_belong(tmp_path: Path, place: str) -> None:
+    settings = tmp_path / "etc/go.conf"
+    laid(tmp_path, {**DNF5, "prom/keep": "", "elsewhere/keep": "", "etc/go.conf": ""})
+    for directory in ("/prom", place):
+        settings.write_text(f"[announce]\nmetrics-directory = {directory}\n")
+        assert cli.main(["--config", str(settings), "--root", str(tmp_path), "status", "--refresh"]) == 0
+    assert [path.name for path in (tmp_path / "prom").iterdir()] == ["keep"]
+    assert (tmp_path / "elsewhere/go_health_hook.prom").exists() == bool(place)
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("end", ["switched off", "removed", "unplugged"])
 def test_refresh_ends_a_block_that_no_updater_would(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], end: str

@@ -7,6 +7,9 @@ this file to its parser and to promtool.
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 from go_health_hook import VERSION, files
 from go_health_hook.announce import record
 
@@ -89,6 +92,30 @@ def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
-def write(state: dict[str, Any], now: float, directory: str) -> None:
-    """Write the file into the textfile directory, which must exist: it is node_exporter's. Raises OSError."""
-    files.replace(f"{directory}/{NAME}", render(state, now))
+def write(state: dict[str, Any], now: float, directory: str, link: str) -> None:
+    """Write the file into the textfile directory, which must exist: it is node_exporter's. Raises OSError.
+
+    `link` is kept leading to it, so that it can be found and removed when it is to be elsewhere, or nowhere.
+    """
+    path = f"{directory}/{NAME}"
+    files.replace(path, render(state, now))
+    if _target(link) != path:
+        remove(link)
+        os.symlink(path, link)
+
+
+def remove(link: str) -> None:
+    """Remove the file that `link` leads to, and the link. Raises OSError."""
+    path = _target(link)
+    if path:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.basename(path) == NAME:
+                os.unlink(path)
+        os.unlink(link)
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""

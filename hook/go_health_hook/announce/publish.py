@@ -41,6 +41,7 @@ class Places:
         # Where systemd does not run there is no journal to miss (sd_booted(3)).
         self.journal = base + journal.SOCKET if os.path.isdir(f"{base}/run/systemd/system") else ""
         self.metrics = base + metrics_directory if metrics_directory else ""
+        self.metrics_link = f"{self.state}/metrics"
 
 
 def publish(
@@ -80,8 +81,11 @@ def refresh(
     """
     places, now = Places(root, announce["metrics-directory"]), time.time()
     jobs: dict[str, Callable[[], None]] = {"motd": lambda: motd.write(state, now, places.motd, announce["motd"])}
-    if places.metrics:
-        jobs["metrics"] = lambda: metrics.write(state, now, places.metrics)
+    jobs["metrics"] = (
+        (lambda: metrics.write(state, now, places.metrics, places.metrics_link))
+        if places.metrics
+        else lambda: metrics.remove(places.metrics_link)
+    )
     if announce["journal"]:
         jobs["journal"] = lambda: _log([_of_release(block) for block in ended], places.journal)
     return [line for name, job in jobs.items() for line in [_attempt(name, job)] if line]
@@ -157,7 +161,7 @@ def _announce(
 
     def measured() -> None:
         try:
-            metrics.write(known.final(), time.time(), places.metrics)
+            metrics.write(known.final(), time.time(), places.metrics, places.metrics_link)
         finally:
             written[1].set()
 
