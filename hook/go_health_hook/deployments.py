@@ -45,9 +45,10 @@ class Unreadable(HookError):
 
 
 class Deployment:
-    """One deployment; `root` is where its tree lies. `locked` means that it will not be finalized at shutdown."""
+    """One deployment; `root` is where its tree lies. `locked` means that it will not be finalized at shutdown, `soft`
+    that a soft reboot into it is prepared, which no lock stops."""
 
-    __slots__ = ("booted", "checksum", "locked", "osname", "serial", "staged", "version")
+    __slots__ = ("booted", "checksum", "locked", "osname", "serial", "soft", "staged", "version")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Deployment:
         booted: bool = False,
         staged: bool = False,
         locked: bool = False,
+        soft: bool = False,
         version: str = "",
     ) -> None:
         if not _CHECKSUM.match(checksum) or serial < 0 or osname in ("", ".", "..") or "/" in osname or "\0" in osname:
@@ -68,6 +70,7 @@ class Deployment:
         self.booted = booted
         self.staged = staged or locked
         self.locked = locked
+        self.soft = soft
         self.version = clean(version, 80)
 
     @property
@@ -198,6 +201,7 @@ def parse_ostree(text: str) -> list[Deployment]:
                         booted=mark == "*",
                         staged="(staged)" in marks,
                         locked="(finalization locked)" in marks,
+                        soft="(soft-reboot)" in marks,
                     )
                 )
         elif line.startswith("    Version: ") and found:
@@ -409,3 +413,10 @@ def discard(deadline: Deadline) -> None:
         result = process.run_host("ostree", ["admin", "undeploy", "0"], deadline)
     if not result.ok:
         raise Unreadable(f"the staged deployment could not be discarded: {result.argv[0]} {result.why()}")
+
+
+def cancel_soft_reboot(deadline: Deadline) -> None:
+    """Take back that the next soft reboot goes into another deployment. Raises Unreadable where that did not work."""
+    result = process.run_host("ostree", ["admin", "prepare-soft-reboot", "--reset"], deadline)
+    if not result.ok:
+        raise Unreadable(f"the prepared soft reboot could not be taken back: ostree {result.why()}")

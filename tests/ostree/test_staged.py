@@ -32,18 +32,21 @@ case "$*" in
 "admin lock-finalization") what=lock ;;
 "admin lock-finalization --unlock") what=unlock ;;
 "admin undeploy 0") what=undeploy ;;
+"admin prepare-soft-reboot --reset") what=reset ;;
 *) echo "error: Unknown command '$*'" >&2; exit 1 ;;
 esac
 echo $what >>/run/asked
 [ ! -e /run/stumble/$what ] || . /run/stumble/$what
 case $what in
 status)
-    mark=$([ -e LOCK ] && echo "finalization locked" || echo staged)
-    [ ! -e /run/staged ] || echo "  debian $(cat /run/staged).0 ($mark)"
+    mark="($([ -e LOCK ] && echo "finalization locked" || echo staged))"
+    [ ! -e /run/nextroot ] || mark="$mark (soft-reboot)"
+    [ ! -e /run/staged ] || echo "  debian $(cat /run/staged).0 $mark"
     echo "* debian AAAA.0" ;;
 lock) [ ! -e LOCK ] || { echo "Staged deployment is already locked"; exit 0; }; : >LOCK ;;
 unlock) rm -f LOCK ;;
 undeploy) rm -f /run/staged LOCK ;;
+reset) rmdir /run/nextroot ;;
 esac
 """.replace("LOCK", LOCK).replace("AAAA", A)
 
@@ -237,6 +240,33 @@ def test_what_was_staged_while_locking_is_judged_with_the_lock_known_for_ours(ma
     assert note(machine) == {"deployment": f"debian-{C}.0", "verdict": "block", "ours": True}
     assert f"{C[:12]}.0 is locked" in said
     assert "somebody else" not in said
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_soft_reboot_into_it_is_taken_back(machine: Machine, when: str) -> None:
+    machine.run(TRUNCATE)
+    if when == "after":
+        assert gate(machine)[0] == 1
+    machine.run("mkdir /run/nextroot")
+    status, said = gate(machine)
+    assert status == 1
+    assert "the soft reboot that was prepared for it has been taken back" in said
+    assert not machine.path("/run/nextroot").exists()
+    assert locked(machine)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_where_a_soft_reboot_cannot_be_taken_back_nothing_is_held_back(machine: Machine, when: str) -> None:
+    machine.run(TRUNCATE)
+    if when == "after":
+        assert gate(machine)[0] == 1
+    machine.run("mkdir /run/nextroot")
+    stumble(machine, "reset", "echo 'error: busy' >&2; exit 1")
+    status, said = gate(machine)
+    assert status == 4
+    assert "the update goes on: the prepared soft reboot could not be taken back" in said
+    assert not locked(machine)
+    assert held_back(machine) is None
 
 
 def test_at_shutdown_ostree_is_not_asked_once_more(machine: Machine) -> None:

@@ -47,7 +47,7 @@ def test_a_locked_deployment_is_a_staged_one() -> None:
 
 def test_further_marks_do_not_hide_the_first() -> None:
     found = deployments.parse_ostree(f"  debian {B}.0 (staged) (soft-reboot)\n* debian {A}.0\n")
-    assert [d.staged for d in found] == [True, False]
+    assert [(d.staged, d.soft) for d in found] == [(True, True), (False, False)]
 
 
 def test_nothing_is_staged() -> None:

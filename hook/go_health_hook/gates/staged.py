@@ -221,19 +221,24 @@ class _Gate:
     def _refuse(self, examination: Examination) -> int:
         """Keep it from being finalized, or discard it; announce and remember that; return the exit status."""
         verdict = examination.verdict
-        if not self._is_news(record.VERDICT, examination) and self.note.ours and not self.at_shutdown:
+        done = not self._is_news(record.VERDICT, examination) and self.note.ours and not self.staged.soft
+        if done and not self.at_shutdown:
             # All has been done and said before: it was our own lock that started the unit once more.
             say(INFO, f"{self.staged.name} stays locked: {verdict.reason}")
             return verdict.exit_status
         say(ERR, f"{self.staged.name} brings a broken Go: {verdict.reason}")
         say_remedies(examination)
-        if not self.staged.locked:
+        if self.note.ours or not self.staged.locked:
             try:
-                held = self._lock()
+                if self.staged.soft:
+                    # It would be booted into all the same, and without the settings that the finalization merges.
+                    deployments.cancel_soft_reboot(self.deadline.within(LOCK_SECONDS))
+                    say(NOTICE, "the soft reboot that was prepared for it has been taken back")
+                held = self.staged.locked or self._lock()
             except HookError as error:
                 say(ERR, f"the update goes on: {error.line()}")
                 examination.verdict = Verdict(EXIT_INTERNAL, f"{error.message}; not heeded: {verdict.reason}")
-                self._done(examination, record.VERDICT)
+                self._let_go(examination, record.VERDICT)
                 return EXIT_INTERNAL
             if not held:
                 return verdict.exit_status
