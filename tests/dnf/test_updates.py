@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -26,7 +27,7 @@ from tests.dnf.machines import (
     update,
     without_go,
 )
-from tests.testbed import baseline, extras, quota, repository, rpmbuild
+from tests.testbed import baseline, extras, journal, quota, repository, rpmbuild
 from tests.testbed.machine import Machine
 from tests.testbed.updaters import dnf
 
@@ -403,19 +404,60 @@ def test_without_bubblewrap_incoming_packages_are_judged_where_they_are_laid_out
         assert_nothing_left(m)
 
 
-def test_what_no_check_could_have_seen_is_announced_afterwards() -> None:
-    spec = (
-        NO_GOLANG.replace("no-golang", "clumsy")
-        .replace("Obsoletes", "#")
-        .replace("%files", f"%post\ntruncate -s 5M {GO}\n\n%files")
-    )
-    spec = "\n".join(line for line in spec.splitlines() if not line.startswith("#"))
-    with machine("forky") as m:
-        repository.offer(m, [extras.hello(2), *rpmbuild.packages("clumsy", spec).values()])
+CLUMSY = """
+Name: clumsy
+Version: 1
+Release: 1
+Summary: Breaks Go as it is installed
+License: GPL-2.0-or-later
+BuildArch: noarch
+%description
+Breaks Go as it is installed.
+%posttrans
+truncate -s 5M /usr/lib/golang/bin/go
+%files
+"""
+
+
+def clumsy() -> Path:
+    return rpmbuild.packages("clumsy", CLUMSY)["clumsy"]
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_no_check_could_have_seen_is_announced_afterwards(suite: str) -> None:
+    with machine(suite) as m:
+        journal.start(m)
+        m.run("mkdir -p /run/systemd/system")
+        repository.offer(m, [extras.hello(2), clumsy()])
         done = dnf(m, "upgrade", "hello")
         assert_done(done)
         assert "after this transaction" not in said(done)
-        m.run("rpm -U --oldpackage /srv/repositories/*/hello-1-1.noarch.rpm")
-        done = m.run("dnf5 -y do --action=install clumsy --action=upgrade hello", check=False)
+        done = dnf(m, "install", "clumsy")
         assert_done(done)
         assert "after this transaction Go is broken: goroot" in said(done)
+        loud = [e["MESSAGE"] for e in journal.entries(m, "PRIORITY=3")]
+        assert [line for line in loud if "after this transaction Go is broken" in line]
+        (run,) = json.loads(m.read("/var/lib/go-health-hook/state.json"))["gates"].values()
+        assert (run["verdict"], run["checks"]) == ("block", ["goroot"])
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_first_go_is_looked_at_again_afterwards(suite: str) -> None:
+    with without_go(suite) as m:
+        repository.offer(m, [*go(suite, "1.27.3"), clumsy()])
+        done = dnf(m, "install", "golang", "clumsy")
+        assert_done(done)
+        assert "after this transaction Go is broken: goroot" in said(done)
+
+
+def test_a_transaction_is_not_blamed_for_what_came_before_it() -> None:
+    with machine("forky") as m:
+        repository.offer(m, [extras.hello(2), extras.hello(1, "goodbye"), *go("forky", "truncated")])
+        assert_vetoed(dnf(m, "upgrade"), "is cut short")
+        assert not m.path("/run/go-health-hook/before").exists()
+        m.write("/run/go-health-hook/before", "/usr/lib/golang\nas one left it that was killed\n")
+        m.write("/etc/go-health-hook.conf.d/automatic.conf", "[dnf]\ntransactions = automatic\n")
+        truncate_go(m)
+        done = dnf(m, "install", "goodbye")
+        assert_done(done)
+        assert "after this transaction" not in said(done)

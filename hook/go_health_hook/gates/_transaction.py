@@ -126,6 +126,7 @@ def answer(
         raise BadInput(f"gate {gate} takes: before|after PID", hint=f"it is called by {gate} itself")
     if words[0] == "after":
         return Outcome(recheck(gate, configuration))
+    forget_before()  # a transaction that was judged and never came to its end left it
     settings = settings_of(configuration)
     if settings is None:
         return Outcome(EXIT_USAGE)
@@ -140,10 +141,12 @@ def judge(transaction: Transaction, settings: Config) -> Outcome:
     if (mode == "automatic" and not transaction.automatic) or not transaction.items:
         return Outcome()
     deadline = Deadline(min(settings.get("budget", "dnf"), CEILING))
-    goroot = bounded(lambda: remember(live_goroot(settings)), deadline, "")
+    goroot, looks = bounded(lambda: _survey(settings), deadline, ["", ""])
     names = transaction.go_names(goroot)
     touching = [item for item in transaction.items if item.name in names]
     coming = [item for item in touching if item.coming]
+    if goroot or coming:
+        remember(goroot, looks)
     update = _is_update(transaction, deadline)
     if coming or (touching and update and transaction.automatic):
         outcome = _judge_incoming(transaction, settings, deadline, goroot, names)
@@ -189,7 +192,13 @@ def _go_owner(goroot: str, deadline: Deadline) -> str:
 
 def recheck(gate: str, configuration: Callable[[], Config]) -> int:
     """Look at the live toolchain again after a transaction, where that has changed it; a regression is announced."""
-    if not os.path.exists(BEFORE) or not bounded(changed, Deadline(LOOK_SECONDS), True):
+    try:
+        with open(BEFORE, encoding="utf-8", errors="surrogateescape") as file:
+            goroot, _, before = file.read(65536).partition("\n")
+    except OSError:
+        return EXIT_ALLOW
+    forget_before()
+    if bounded(lambda: _looks(goroot), Deadline(LOOK_SECONDS), "") == before:
         return EXIT_ALLOW
     settings = settings_of(configuration)
     if settings is None or settings.get("dnf", "transactions") == "off":
@@ -203,40 +212,46 @@ def recheck(gate: str, configuration: Callable[[], Config]) -> int:
 
 
 # What of a toolchain tells that a transaction has changed it, and what it runs on: files below GOROOT, files elsewhere.
-TELLTALES = ("", "/bin", "/bin/go", "/VERSION", "/go.env", "/pkg/tool", "/src/runtime", "/src/crypto/tls")
+TELLTALES = (
+    *("", "/bin", "/bin/go", "/VERSION", "/go.env", "/pkg", "/pkg/tool"),
+    *("/src", "/src/runtime", "/src/crypto", "/src/crypto/tls"),
+)
 SYSTEM_TELLTALES = ("/usr/bin/go", "/etc/alternatives/go", "/lib64/libc.so.6", "/usr/lib64/libc.so.6")
 
 
-def remember(goroot: str) -> str:
-    """Keep how the toolchain looks before a transaction, for `changed`; returns `goroot`."""
-    if goroot:
-        try:
-            os.makedirs(os.path.dirname(BEFORE), 0o755, exist_ok=True)
-            files.replace(BEFORE, f"{goroot}\n{_looks(goroot)}")
-        except OSError as error:
-            print(f"go-health-hook: {BEFORE}: {error.strerror}", file=sys.stderr)
-    return goroot
-
-
-def changed() -> bool:
-    """Whether the toolchain looks otherwise than `remember` saw it; it is forgotten then."""
+def remember(goroot: str, looks: str) -> None:
+    """Keep how the toolchain, or the places for a first one, look before a transaction, for `recheck`."""
     try:
-        with open(BEFORE, encoding="utf-8", errors="surrogateescape") as file:
-            goroot, _, before = file.read(65536).partition("\n")
+        os.makedirs(os.path.dirname(BEFORE), 0o755, exist_ok=True)
+        files.replace(BEFORE, f"{goroot}\n{looks}")
+    except OSError as error:
+        print(f"go-health-hook: {BEFORE}: {error.strerror}", file=sys.stderr)
+
+
+def forget_before() -> None:
+    """Have nothing looked at again after this transaction."""
+    try:
         os.unlink(BEFORE)
     except OSError:
-        return False
-    return before != _looks(goroot)
+        pass
+
+
+def _survey(settings: Config) -> list[str]:
+    goroot = live_goroot(settings)
+    return [goroot, _looks(goroot)]
 
 
 def _looks(goroot: str) -> str:
+    from go_health_hook.go.toolchain import FAMILIAR
+
     tools = f"{goroot}/pkg/tool"
     try:
         paths = [f"{tools}/{d}/{t}" for d in sorted(os.listdir(tools)) for t in ("", "compile", "link", "asm")]
     except OSError:
         paths = []
     lines = []
-    for path in [*(goroot + t for t in TELLTALES), *paths, *SYSTEM_TELLTALES]:
+    homes = [goroot] if goroot else FAMILIAR
+    for path in [*(home + t for home in homes for t in TELLTALES), *paths, *SYSTEM_TELLTALES]:
         try:
             info = os.lstat(path)
             lines.append(f"{info.st_dev} {info.st_ino} {info.st_size} {info.st_mode} {info.st_ctime_ns}")
@@ -370,6 +385,7 @@ def _decide(
         loud(f"the update goes on although {verdict.reason}: {let.line()}")
         return Outcome(EXIT_ALLOW, notes=[let.line(), *notes])
     _publish(examination, transaction.gate)
+    forget_before()
     return Outcome(verdict.exit_status, veto(examination, transaction, notes))
 
 
