@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,7 @@ from tests.dnf.machines import (
 from tests.testbed import baseline, cache, extras, repository, rpms
 from tests.testbed.machine import Machine
 from tests.testbed.updaters import UPDATERS, dnf
+from tests.toolchains import deadfs
 
 pytestmark = pytest.mark.root
 WIRED = {
@@ -201,6 +203,30 @@ def test_a_disk_that_fills_up_meanwhile_or_has_no_inodes_left() -> None:
         line = "nowhere to look into them: /var/cache/go-health-hook: "
         assert line in said(done) and "/run/go-health-hook: has no room for" in said(done)
         assert_nothing_left(m)
+
+
+HANG = """
+import sys
+from pathlib import Path
+from deadfs import dead_mount
+with dead_mount(Path(sys.argv[1])):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_disk_that_does_not_answer_takes_the_gate_no_longer(suite: str) -> None:
+    with machine(suite) as m:
+        truncate_go(m)
+        m.write("/root/deadfs.py", Path(deadfs.__file__).read_text())
+        m.write("/root/hang.py", HANG)
+        m.run("test -e /dev/fuse || mknod /dev/fuse c 10 229")
+        hanging = m.start(["python3", "/root/hang.py", "/var/lib/go-health-hook"], stdin=subprocess.PIPE)
+        assert hanging.stdout and hanging.stdout.readline() == "ready\n"
+        repository.offer(m, [extras.hello(2)])
+        assert_vetoed(dnf(m, "upgrade"), "is cut short", "override.json: cannot be read in time")
+        hanging.kill()
 
 
 def test_two_transactions_at_once() -> None:

@@ -15,11 +15,11 @@ from go_health_hook.worker import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from go_health_hook.config import Config
-    from go_health_hook.packages.incoming import Incoming
+    from go_health_hook.packages.incoming import Incoming, Place
     from go_health_hook.verdict import Examination
 
 # What the updater is kept waiting at most, whatever [budget] says: the time-out in the action line is the last resort.
@@ -31,25 +31,33 @@ ONCE = "go-health-hook override --for 2h --reason TEXT"
 
 
 class Item:
-    """A package of a transaction. `action` and `coming` as libdnf5-actions(8) has them; `full` has the epoch always."""
+    """A package of a transaction. `action` and `coming` as libdnf5-actions(8) has them; `full` has the epoch always.
 
-    __slots__ = ("action", "coming", "evr", "full", "name", "path")
+    `places` are those where its file may be (incoming.Place), in turns: what the updater has to be asked for comes
+    when the turn before it has not brought it to light.
+    """
 
-    def __init__(self, name: str, evr: str, action: str, coming: bool, full: str, path: Callable[[], str]) -> None:
+    __slots__ = ("action", "coming", "evr", "full", "name", "places")
+
+    def __init__(
+        self, name: str, evr: str, action: str, coming: bool, full: str, places: Callable[[], Iterable[list[Place]]]
+    ) -> None:
         self.name = name
         self.evr = evr
         self.action = action
         self.coming = coming
         self.full = full
-        self.path = path
+        self.places = places
 
 
 class Transaction:
-    """What an updater is about to do. `go_names(goroot)` names the packages in it that own or bring files of Go's."""
+    """What an updater is about to do; `go_names(goroot, deadline)` names those of it that own or bring Go's files."""
 
     __slots__ = ("automatic", "gate", "go_names", "items")
 
-    def __init__(self, gate: str, items: Sequence[Item], automatic: bool, go_names: Callable[[str], set[str]]) -> None:
+    def __init__(
+        self, gate: str, items: Sequence[Item], automatic: bool, go_names: Callable[[str, Deadline], set[str]]
+    ) -> None:
         self.gate = gate
         self.items = list(items)
         self.automatic = automatic
@@ -142,7 +150,7 @@ def judge(transaction: Transaction, settings: Config) -> Outcome:
         return Outcome()
     deadline = Deadline(min(settings.get("budget", "dnf"), CEILING))
     goroot, looks = bounded(lambda: _survey(settings), deadline, ["", ""])
-    names = transaction.go_names(goroot)
+    names = transaction.go_names(goroot, deadline)
     touching = [item for item in transaction.items if item.name in names]
     coming = [item for item in touching if item.coming]
     if goroot or coming:
@@ -291,9 +299,11 @@ def _judge_incoming(
     evrs = {item.evr for item in transaction.items if item.name in names}
     candidates = [item for item in transaction.items if item.coming and (item.name in names or item.evr in evrs)]
     try:
-        paths = [item.path() for item in candidates]
+        paths = _find(candidates, deadline)
     except FileNotFoundError as error:
         return _undecided(f"the incoming Go is not judged: {error}")
+    except TimeoutError:
+        return _decide(_late(settings, deadline), transaction, settings)
     token = os.urandom(8).hex()
     leaving = [item.full for item in transaction.items if not item.coming]
 
@@ -316,7 +326,26 @@ def _judge_incoming(
         laid = incoming.Incoming.from_message(message)
         return _decide(_of_incoming(laid, in_a_view, settings, deadline), transaction, settings, laid)
     finally:
-        incoming.forget(token)
+        # What cannot be removed in time is left for the next run's sweep.
+        bounded(lambda: incoming.forget(token), Deadline(LOOK_SECONDS), None)
+
+
+def _find(items: Sequence[Item], deadline: Deadline) -> list[str]:
+    """The files of incoming packages, each known by its header. Raises FileNotFoundError, TimeoutError."""
+    from go_health_hook.packages import incoming
+
+    turns = {item.full: iter(item.places()) for item in items}
+    found: dict[str, str] = {}
+    while len(found) < len(turns):
+        turn = {full: next(turns[full], None) for full in turns if full not in found}
+        nowhere = [full for full, places in turn.items() if places is None]
+        if nowhere:
+            raise FileNotFoundError(f"the file of {clean(nowhere[0])} was not found")
+        new = bounded(lambda turn=turn: incoming.locate(turn), deadline, None)  # type: ignore[misc]
+        if new is None:
+            raise TimeoutError
+        found.update(new)
+    return list(found.values())
 
 
 def _can_view(deadline: Deadline) -> bool:
@@ -390,11 +419,19 @@ def _decide(
 
 
 def _override() -> override.Override | None:
-    try:
-        return override.in_force()
-    except BadInput as error:
-        loud(error.line())
-        return None
+    """The override in force; one that cannot be read, or not in time, is none."""
+
+    def look() -> list[Any]:
+        try:
+            let = override.in_force()
+        except BadInput as error:
+            return [error.line(), None]
+        return ["", [let.left, let.reason, let.by, let.since, let.until] if let else None]
+
+    trouble, let = bounded(look, Deadline(LOOK_SECONDS), [f"{override.FILE}: cannot be read in time", None])
+    if trouble:
+        loud(trouble)
+    return override.Override(*let) if let else None
 
 
 def _reword(examination: Examination, laid: Incoming | None) -> None:

@@ -9,6 +9,7 @@ import sys
 from go_health_hook.errors import BadInput
 from go_health_hook.gates import _transaction as shared
 from go_health_hook.packages.installed import ownership
+from go_health_hook.worker import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from go_health_hook.config import Config
+    from go_health_hook.deadline import Deadline
 
 MAX_REQUEST = 64 << 20
 FIELDS = {"name": str, "evr": str, "full": str, "action": str, "coming": bool, "path": str, "go": bool}
@@ -45,12 +47,19 @@ def _request() -> list[dict[str, Any]]:
 
 def _transaction(packages: list[dict[str, Any]], pid: int) -> shared.Transaction:
     items = [
-        shared.Item(p["name"], p["evr"], p["action"], p["coming"], p["full"], lambda p=p: str(p["path"]))  # type: ignore[misc]
+        shared.Item(
+            p["name"],
+            p["evr"],
+            p["action"],
+            p["coming"],
+            p["full"],
+            lambda p=p: [[("", "", p["path"].lstrip("/"))]],  # type: ignore[misc]
+        )
         for p in packages
     ]
 
-    def go_names(goroot: str) -> set[str]:
-        owners = {p.name for p in ownership("/", goroot).packages} if goroot else set()
-        return owners | {p["name"] for p in packages if p["go"]}
+    def go_names(goroot: str, deadline: Deadline) -> set[str]:
+        owners = bounded(lambda: [p.name for p in ownership("/", goroot).packages], deadline, []) if goroot else []
+        return {*owners, *(p["name"] for p in packages if p["go"])}
 
     return shared.Transaction("dnf4", items, shared.is_automatic(pid), go_names)

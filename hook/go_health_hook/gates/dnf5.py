@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from go_health_hook.config import Config
+    from go_health_hook.packages.incoming import Place
 
 MAX_REPLY = 64 << 20
 REPLY_SECONDS = 30.0  # dnf5 answers at once, out of its memory
@@ -128,11 +129,11 @@ def _transaction(dnf5: Conversation, pid: int) -> shared.Transaction:
                 p["action"],
                 p["direction"] == "IN",
                 p["full_nevra"],
-                lambda p=p: locate(dnf5, p),  # type: ignore[misc]
+                lambda p=p: places_of(dnf5, p),  # type: ignore[misc]
             )
         )
 
-    def go_names(goroot: str) -> set[str]:
+    def go_names(goroot: str, _: Deadline) -> set[str]:
         # What is installed is known to dnf5 with all its files, what comes in with those in directories named bin.
         patterns = [f"{goroot}/*"] if goroot else []
         if any(item.action == "I" for item in items):
@@ -147,41 +148,19 @@ def _transaction(dnf5: Conversation, pid: int) -> shared.Transaction:
     return shared.Transaction("dnf5", items, shared.is_automatic(pid), go_names)
 
 
-def locate(dnf5: Conversation, package: dict[str, str]) -> str:
-    """The file of an incoming package. Raises FileNotFoundError.
+def places_of(dnf5: Conversation, package: dict[str, str]) -> Iterator[list[Place]]:
+    """Where the file of an incoming package may be, the likely places first.
 
     dnf5 says where it lies in its repository, not here: it is in the download directory, in the repository itself when
-    that is a local folder, or where the command line named it. The header tells whether it is the right one.
+    that is a local folder, or where the command line named it. dnf5 logs an error when asked for a setting that is not
+    set, so each is asked for in its turn.
     """
-    for place in _places(dnf5, package):
-        if os.path.isfile(place) and _is(place, package["full_nevra"]):
-            return place
-    raise FileNotFoundError(f"the file of {clean(package['full_nevra'])} was not found")
-
-
-def _places(dnf5: Conversation, package: dict[str, str]) -> Iterator[str]:
-    """Where the file may be, the likely places first: dnf5 logs an error when asked for a setting that is not set."""
     location, repository = package["location"], package["repo_id"]
     name = os.path.basename(location)
-    if location.startswith("/"):
-        yield location
-    for setting in ("cachedir", "system_cachedir"):
-        yield from _below(dnf5.setting(setting), repository, name)
-    for url in dnf5.setting(f"{repository}.baseurl").replace(",", " ").split():
-        if url.startswith("file://"):
-            yield f"{url[len('file://') :]}/{location}"
-    yield f"{dnf5.setting('destdir')}/{name}"
-
-
-def _below(cache: str, repository: str, name: str) -> list[str]:
-    try:
-        folders = [f for f in os.listdir(cache) if f.startswith(f"{repository}-")]
-    except OSError:
-        return []
-    return [f"{cache}/{folder}/packages/{name}" for folder in sorted(folders)]
-
-
-def _is(path: str, full: str) -> bool:
-    from go_health_hook.packages.incoming import names_itself
-
-    return names_itself(path) == full
+    cached = (f"{repository}-", f"packages/{name}")
+    named = [("", "", location[1:])] if location.startswith("/") else []
+    yield [*named, (dnf5.setting("cachedir"), *cached)]
+    yield [(dnf5.setting("system_cachedir"), *cached)]
+    urls = dnf5.setting(f"{repository}.baseurl").replace(",", " ").split()
+    yield [(url[len("file://") :], "", location) for url in urls if url.startswith("file://")]
+    yield [(dnf5.setting("destdir"), "", name)]

@@ -17,8 +17,11 @@ from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
+
+    # Where a package may be: a folder, how one of the folders in it begins (empty: none is between), and the rest.
+    Place = tuple[str, str, str]
 
 # The first is closed to all but root; without a view of their own, programs run as nobody must be able to pass.
 PLACES = ("/var/cache/go-health-hook", "/run/go-health-hook", "/tmp")
@@ -552,6 +555,27 @@ def forget(token: str) -> None:
         path = f"{place}/{PREFIX}{token}"
         if os.path.isdir(path):
             remove(path)
+
+
+def locate(wanted: Mapping[str, Sequence[Place]]) -> dict[str, str]:
+    """Of the packages, by their full names, those that are in one of their places, and their files."""
+    found = {}
+    for full, places in wanted.items():
+        for folder, prefix, rest in places:
+            path = next((p for p in _candidates(folder, prefix, rest) if os.path.isfile(p)), "")
+            if path and names_itself(path) == full:
+                found[full] = path
+                break
+    return found
+
+
+def _candidates(folder: str, prefix: str, rest: str) -> list[str]:
+    if not prefix:
+        return [f"{folder}/{rest}"]
+    try:
+        return [f"{folder}/{name}/{rest}" for name in sorted(os.listdir(folder)) if name.startswith(prefix)]
+    except OSError:
+        return []
 
 
 def names_itself(path: str) -> str:
