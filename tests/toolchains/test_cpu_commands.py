@@ -539,6 +539,13 @@ def test_trace_ends_what_takes_too_long(hook: Hook) -> None:
     assert hook("trace", "--", "no-such-command").returncode == 127
 
 
+def test_trace_ends_what_its_command_started_too(hook: Hook) -> None:
+    """The end of their stdout shows that they are gone: each of them holds it."""
+    script = "sleep 1000 & (sleep 1000; true) & wait; true"
+    done = hook("trace", "--seconds", "0.3", "--", "sh", "-c", script)
+    assert done.returncode == 128 + 15
+
+
 @pytest.mark.root
 def test_bench_measures_with_and_without_a_quota(hook: Hook, groups: Groups) -> None:  # noqa: F811
     """The program's own numbers, a quota that held it back, and GOMAXPROCS as asked for, in every row."""

@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "go-health-hook trace [--seconds N] [--interval MS] [--svg FILE] [--no-live] [--json] -- CMD [ARG ...]"
     )
-    parser.add_argument("--seconds", metavar="N", type=float, help="end CMD (SIGTERM) after N seconds")
+    parser.add_argument(
+        "--seconds", metavar="N", type=float, help="end CMD and what it started (SIGTERM) after N seconds"
+    )
     parser.add_argument("--interval", metavar="MS", type=int, default=INTERVAL_MS, help="between samples (default 100)")
     parser.add_argument("--svg", metavar="FILE", help="also write the chart to FILE")
     parser.add_argument("--no-live", action="store_true", help="leave the terminal to CMD while it runs")
@@ -222,7 +224,7 @@ def _observe(program: Attended, recording: Recording, args: argparse.Namespace, 
             # What takes longer to look at than the interval is looked at less often.
             due = max(due + interval, now + 4 * (time.monotonic() - now))
         if now - program.started >= ending:
-            program.signal(signal.SIGTERM if now - program.started < killing else signal.SIGKILL)
+            _end(program, signal.SIGTERM if now - program.started < killing else signal.SIGKILL)
             ending = killing
         wait = min(due, program.started + ending) - time.monotonic()
         came = program.read(max(0.0, min(wait, HOLD) if recording.trace.waiting else wait))
@@ -241,6 +243,18 @@ def _observe(program: Attended, recording: Recording, args: argparse.Namespace, 
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     recording.cpu_s = max(usage.ru_utime + usage.ru_stime, recording.moments[-1][1].cpu_s if recording.moments else 0.0)
     _end_perf(perf, folder, recording)
+
+
+def _end(program: Attended, number: int) -> None:
+    """Signal CMD and all that it has started: a shell alone would leave what it runs behind."""
+    below = tasks.look(program.pid).processes
+    program.signal(number)  # first, or it might end by itself when what it waits for does
+    for pid in below:
+        if pid != program.pid:
+            try:
+                os.kill(pid, number)
+            except OSError:
+                pass  # it has ended, or is not ours to end
 
 
 def _write(fd: int, data: bytes, live: Any) -> None:
