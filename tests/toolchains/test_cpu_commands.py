@@ -19,6 +19,7 @@ from tests.toolchains.deadfs import dead_mount
 from tests.toolchains.test_live_cgroups import Groups, groups  # noqa: F401
 from tests.toolchains.trees import CACHE, TOP, real
 
+from go_health_hook.commands import bench
 from go_health_hook.deadline import Deadline
 from go_health_hook.go import buildinfo, processes
 
@@ -546,6 +547,19 @@ def test_trace_ends_what_its_command_started_too(hook: Hook) -> None:
     assert done.returncode == 128 + 15
 
 
+def test_bench_knows_the_limit_that_is_there_already() -> None:
+    """On eight CPUs, under the caller's own quota of two and a half or none."""
+
+    def fitting(allowed: float) -> dict[int | None, int | None]:
+        cells = bench._cells([None, 400, 100], 8, allowed, True)
+        return {cell.quota: cell.gomaxprocs for cell in cells if cell.label == "expected"}
+
+    assert fitting(8.0) == {400: 4, 100: 2}
+    assert fitting(2.5) == {None: 3, 400: 3, 100: 2}
+    assert bench._quotas(None, 8, 8.0) == [None, 200, 100]
+    assert bench._quotas(None, 8, 1.5) == [None, 100, 50]
+
+
 @pytest.mark.root
 def test_bench_measures_with_and_without_a_quota(hook: Hook, groups: Groups) -> None:  # noqa: F811
     """The program's own numbers, a quota that held it back, and GOMAXPROCS as asked for, in every row."""
@@ -563,5 +577,4 @@ def test_bench_measures_with_and_without_a_quota(hook: Hook, groups: Groups) -> 
     assert rows[50, "built", "expected"]["gomaxprocs"] == min(2, cpus)
     assert rows[50, "built", over]["gomaxprocs"] > 2
     assert all(r["throttled"] > 0 for key, r in rows.items() if key[0] == 50)
-    assert rows[50, "built", "expected"]["wall_s"] > rows[None, "built", "default"]["wall_s"]
     assert facts["findings"]

@@ -8,6 +8,7 @@ some. Quotas are set by systemd on a transient scope, or where there is no syste
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -59,17 +60,21 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
     deadline = Deadline(args.budget or BUDGET)
     toolchain = _toolchain(args)
     affinity = cgroup.affinity()
-    quotas = _quotas(args.quota, affinity)
+    here = cgroup.read_chain()
+    allowed = _limits.allowance(here, affinity)
+    quotas = _quotas(args.quota, affinity, allowed)
     with _Bench(toolchain, deadline) as bench:
         why = bench.no_quotas()
         if why:
             quotas = [None]
-        cells = list(_cells(quotas, affinity, args.quick))
+        cells = list(_cells(quotas, affinity, allowed, args.quick))
         rows = bench.measure(cells, _progress(len(cells), args.json))
     facts = {
         "schema": 1,
         "toolchain": {"goroot": clean(toolchain.goroot), "version": bench.version},
         "affinity_cpus": affinity,
+        "allowance_cpus": allowed,
+        "limiting_level": clean(here.tightest.path) if here.tightest and allowed < affinity else None,
         "quotas_by": bench.means or None,
         "no_quotas": why or None,
         "rows": rows,
@@ -96,11 +101,11 @@ def _toolchain(args: argparse.Namespace) -> Toolchain:
     return found
 
 
-def _quotas(asked: list[int] | None, affinity: int) -> list[int | None]:
+def _quotas(asked: list[int] | None, affinity: int, allowed: float) -> list[int | None]:
     for quota in asked or ():
         if not 5 <= quota <= 100 * affinity:
             raise BadInput(f"--quota {quota}: is not from 5 to {100 * affinity}", hint="100 is one CPU")
-    usual = [q for q in (200, 100, 50) if q < 100 * affinity][:2]
+    usual = [q for q in (200, 100, 50) if q < 100 * allowed][:2]
     return [None, *(asked or usual)]
 
 
@@ -116,11 +121,13 @@ class Cell:
         self.label = label
 
 
-def _cells(quotas: list[int | None], affinity: int, quick: bool) -> Iterator[Cell]:
+def _cells(quotas: list[int | None], affinity: int, allowed: float, quick: bool) -> Iterator[Cell]:
+    """What is measured, without a quota first; what fits is no more than is `allowed` here without one of ours."""
     for quota in quotas:
-        fits = affinity if quota is None else min(affinity, max(maxprocs.FLOOR, -(-quota // 100)))
+        cpus = allowed if quota is None else min(allowed, quota / 100)
+        fits = min(affinity, max(maxprocs.FLOOR, math.ceil(cpus)))
         yield Cell(quota, BUILT, None, "default")
-        if quota is not None:
+        if quota is not None or fits < affinity:
             yield Cell(quota, BUILT, fits, "expected")
             yield Cell(
                 quota, BUILT, affinity if affinity > fits else 4 * fits, "CPUs" if affinity > fits else "4 x fits"
@@ -352,7 +359,7 @@ def _findings(rows: list[dict[str, Any]]) -> list[str]:
         text = f"go run adds {extra:.2f} s once it has compiled"
         if cold:
             text += f", {cold['wall_s'] - plain['wall_s']:.1f} s with an empty cache"
-        lines.append(text + ": the go command's and the compiler's own time, whatever GOMAXPROCS is")
+        lines.append(text + ": the go command's and the compiler's own time")
     for quota in sorted({r["quota_percent"] for r in rows if r["quota_percent"]}, reverse=True):
         fits = _find(rows, quota, BUILT, "expected")
         over = _find(rows, quota, BUILT, "CPUs") or _find(rows, quota, BUILT, "4 x fits")
@@ -385,18 +392,23 @@ def _report(facts: dict[str, Any], style: Style) -> str:
         base = _find(facts["rows"], row["quota_percent"], BUILT, "expected") or _find(
             facts["rows"], row["quota_percent"], BUILT, "default"
         )
-        lines.append(_row(row, base, style, row["quota_percent"] != last))
+        lines.append(
+            _row(row, base, style, row["quota_percent"] != last, "here" if facts["limiting_level"] else "none")
+        )
         last = row["quota_percent"]
     lines.append("  HELD: share of periods throttled. RATIO: wall time over that of the built")
     lines.append("  program with what fits under the same quota. Medians of 3, cold ones of 1.")
+    if facts["limiting_level"]:
+        here = f"here: without a quota of its own, under that of {facts['limiting_level']} all the same, "
+        lines.append("  " + style.wrap(f"{here}{cgroup.in_words(facts['allowance_cpus'])}", 2))
     lines += [style.wrap(f"-> {text}", 3) for text in facts["findings"]]
     if facts["no_quotas"]:
         lines.append(style.paint(style.wrap(f"no quotas were measured: {facts['no_quotas']}", 2), "33"))
     return "\n".join(lines)
 
 
-def _row(row: dict[str, Any], base: dict[str, Any] | None, style: Style, first: bool) -> str:
-    quota = ("none" if row["quota_percent"] is None else f"{row['quota_percent']}%") if first else ""
+def _row(row: dict[str, Any], base: dict[str, Any] | None, style: Style, first: bool, without: str) -> str:
+    quota = (without if row["quota_percent"] is None else f"{row['quota_percent']}%") if first else ""
     text = f"  {quota:<7}{row['how']:<14}"
     if row["error"]:
         return style.paint(text + style.wrap(clean(row["error"]), 23), "31")
