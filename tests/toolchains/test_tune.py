@@ -67,6 +67,7 @@ def test_apply_and_revert_leave_things_as_they_were(hook: Hook, tmp_path: Path, 
     again = hook("--root", root, "tune", "--revert", name)
     assert again.returncode == 0
     assert "nothing to take back" in again.stdout
+    assert "removed" not in again.stdout
 
 
 def test_a_user_applies_for_themselves_alone(hook: Hook, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from go_health_hook.linux.units import CPUS, QUOTA, setter, unit_of
+from go_health_hook.linux.units import CPUS, QUOTA, group_of, setter, unit_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,21 @@ if TYPE_CHECKING:
 )
 def test_units_by_their_cgroups(path: str, unit: tuple[str, int | None]) -> None:
     assert unit_of(path) == unit
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("1000", ("/user.slice/user-1000.slice", True)),
+        ("root", ("/user.slice/user-0.slice", True)),
+        ("no-such-user-here", ("/system.slice/no-such-user-here.service", False)),
+        ("x.service", ("/system.slice/x.service", False)),
+        ("a-b.slice", ("/a.slice/a-b.slice", True)),
+        ("/kubepods/pod1", ("/kubepods/pod1", False)),
+    ],
+)
+def test_cgroups_by_what_people_call_them(name: str, group: tuple[str, bool]) -> None:
+    assert group_of(name) == group
 
 
 def test_the_last_file_that_sets_it_counts(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from go_health_hook.go.probe import gomaxprocs as probe
 from go_health_hook.go.versions import Version
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.kernel_files import Malformed
+from go_health_hook.linux.units import group_of
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
 
@@ -74,28 +75,6 @@ def _remedy(version: Version | None, chain: cgroup.Chain, wanted: int) -> str:
             "Go looks at the process's own cgroup only (golang/go#81180)"
         )
     return f"{run}, or take the quota off; a go line below 1.25 in a module's go.mod keeps its programs from reading it"
-
-
-def group_of(name: str) -> tuple[str, bool]:
-    """The cgroup v2 path of a unit, a slice or a user, and whether programs run below it rather than in it.
-
-    Source of the slices' paths: systemd.slice(5); of the users': logind's user-UID.slice.
-    """
-    if name.isdecimal():
-        name = f"user-{name}.slice"
-    elif "." not in name and "/" not in name:
-        import pwd
-
-        try:
-            name = f"user-{pwd.getpwnam(name).pw_uid}.slice"
-        except KeyError:
-            name = f"{name}.service"
-    if name.startswith("/"):
-        return name, False
-    if not name.endswith(".slice"):
-        return f"/system.slice/{name}", False
-    parts = name[: -len(".slice")].split("-")
-    return "/" + "/".join("-".join(parts[: i + 1]) + ".slice" for i in range(len(parts))), True
 
 
 def _placement(name: str, version: Version | None, affinity: int) -> list[str]:

@@ -47,8 +47,8 @@ def allowance(chain: Chain, affinity: int) -> float:
     return float(affinity) if quota is None else min(quota, float(affinity))
 
 
-def remedies(chain: Chain, wanted: int) -> list[str]:
-    """What to do where Go takes more than the `wanted` that fit, the best first."""
+def remedies(chain: Chain) -> list[str]:
+    """What to do where Go takes more than fits, the best first."""
     lines = ["run Go programs there with go-health-hook exec -- CMD, go itself with go-build-wrapper"]
     leaf, tightest = chain.leaf, chain.tightest
     if tightest is not None and leaf is not None and leaf.path != tightest.path:
@@ -59,8 +59,6 @@ def remedies(chain: Chain, wanted: int) -> list[str]:
                 f"or set the quota on {unit} itself (CPUQuota={quota}): "
                 "Go 1.25 and later look at the process's own cgroup only (golang/go#81180)"
             )
-    if wanted < 1:
-        lines.clear()
     return lines
 
 
@@ -71,6 +69,12 @@ def process_id(text: str) -> int:
     if not os.path.isdir(f"/proc/{int(text)}"):
         raise BadInput(f"--pid {text}: there is no such process", hint="go-health-hook ps lists those of Go")
     return int(text)
+
+
+def bus() -> dict[str, str]:
+    """Of our environment what a program needs to reach the caller's own systemd."""
+    names = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def duration(seconds: float) -> str:

@@ -175,7 +175,7 @@ class _Bench:
         """Find a way to set quotas; why there is none, or an empty string."""
         chain = cgroup.read_chain()
         if os.path.isdir("/run/systemd/system") and os.path.exists("/usr/bin/systemd-run"):
-            done = process.run([*self._scope(100), "/bin/true"], self.deadline.within(20.0), env=_bus())
+            done = process.run([*self._scope(100), "/bin/true"], self.deadline.within(20.0), env=_limits.bus())
             if done.ok:
                 self.means = "a systemd scope"
                 return ""
@@ -235,7 +235,7 @@ class _Bench:
         code = f"import sys; sys.path.insert(0, {os.path.dirname(process.__file__).rpartition('/')[0]!r}); "
         code += "sys.dont_write_bytecode = True; from go_health_hook.commands.bench import cell; cell(sys.argv[1])"
         argv = [sys.executable, "-I", "-c", code, json.dumps(wanted)]
-        done = process.run(self._placed(quota, argv), self.deadline.within(CELL), env=_bus())
+        done = process.run(self._placed(quota, argv), self.deadline.within(CELL), env=_limits.bus())
         if not done.ok:
             return {"error": done.why()}
         found: dict[str, Any] = json.loads(done.stdout)
@@ -257,11 +257,6 @@ def _ratio(over: int, under: int) -> str:
 def _put(path: str, value: str) -> None:
     with open(path, "w", encoding="ascii") as file:
         file.write(value)
-
-
-def _bus() -> dict[str, str]:
-    names = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def cell(wanted: str) -> None:

@@ -116,11 +116,9 @@ def _place(args: argparse.Namespace, deadline: Deadline) -> Place:
 
 
 def _unit_place(name: str, deadline: Deadline) -> Place:
-    from go_health_hook.checks.gomaxprocs import group_of
-
     path = units.control_group(name, deadline) if name.endswith(units.SUFFIXES) else ""
     try:
-        chain = cgroup.read_group(path or group_of(name)[0])
+        chain = cgroup.read_group(path or units.group_of(name)[0])
     except Malformed as error:
         raise BadInput(f"--unit {clean(name)}: {error}", hint="name a unit, or a path as in /proc/PID/cgroup") from None
     if not chain.leaf:
@@ -253,7 +251,7 @@ def _advice(place: Place, wanted: int, taken: int | None, by_environment: bool) 
         return [*lines, "unset what the environment says of it, or run CMD with go-health-hook exec --force -- CMD"]
     if taken < wanted:
         return [*lines, "Go takes less than it may: look for GOMAXPROCS in go.env or a wrapper"]
-    lines += _limits.remedies(chain, wanted)
+    lines += _limits.remedies(chain)
     stat = _limits.stat_of(chain.tightest)
     if stat is not None and stat.periods is not None and not stat.throttled:
         lines.append("the limit has not held anything back so far: there is no hurry")

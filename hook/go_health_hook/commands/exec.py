@@ -94,7 +94,8 @@ def _start(command: list[str], floor: int, force: bool, slice: bool, explain: bo
         raise BadInput(f"--floor {floor}: is below 1", hint="a program needs a processor")
     env = environment()
     if slice:
-        return _in_slice(command, floor, force, explain, env)
+        passed = [f"--{name}" for name, said in (("force", force), ("explain", explain), ("json", json)) if said]
+        return _in_slice(command, ["--floor", str(floor), *passed], env)
     decision = decide(command, env, floor=floor, force=force)
     if json:
         import json as writer
@@ -306,15 +307,13 @@ def _replace(path: str, command: list[str], env: dict[str, str]) -> NoReturn:
         os.execve("/bin/sh", ["/bin/sh", path, *command[1:]], env)  # noqa: S606
 
 
-def _in_slice(command: list[str], floor: int, force: bool, explain: bool, env: dict[str, str]) -> int:
+def _in_slice(command: list[str], options: list[str], env: dict[str, str]) -> int:
     """Go into the build slice first, and decide there: it may have limits of its own."""
     systemd = find_program("systemd-run", {"PATH": "/usr/bin:/bin"})
     if not systemd:
         raise BadInput("--slice needs systemd-run", hint="leave --slice out, or install systemd")
     user = [] if os.geteuid() == 0 else ["--user"]
     ours = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "go-health-hook")
-    again = [ours if os.path.exists(ours) else "/usr/bin/go-health-hook", "exec", "--floor", str(floor)]
-    again += ["--force"] if force else []
-    again += ["--explain"] if explain else []
+    again = [ours if os.path.exists(ours) else "/usr/bin/go-health-hook", "exec", *options]
     scope = [systemd, *user, "--scope", "--quiet", "--collect", f"--slice={SLICE}", "--", *again, "--", *command]
     return _exec(scope, env)

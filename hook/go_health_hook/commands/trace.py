@@ -6,6 +6,7 @@ Its exit status is CMD's. With --json, what CMD writes to stdout goes to stderr.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -121,20 +122,20 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
         raise BadInput(f"--interval {args.interval}: is not from 5 to 60000", hint="it is in milliseconds")
     if args.seconds is not None and not 0 < args.seconds <= 86400:
         raise BadInput(f"--seconds {args.seconds:g}: is not from above 0 to 86400", hint="it is in seconds")
-    out = _open_svg(args.svg) if args.svg else None
     env = environment()
     path = find_program(args.cmd[0], env)
     if not path:
         print(f"go-health-hook: {clean(args.cmd[0])}: no such command on the search path", file=sys.stderr)
         return NOT_FOUND
+    out = _open_svg(args.svg) if args.svg else None
     _ask_for_trace(env, args.interval, path)
     recording = Recording(args.cmd)
     live = _live(args)
     try:
-        program = Attended([path, *args.cmd[1:]], env, ("stdout", "stderr") if live or args.json else ("stderr",))
+        program = _start([path, *args.cmd[1:]], env, ("stdout", "stderr") if live or args.json else ("stderr",))
     except OSError as error:
         print(f"go-health-hook: {clean(args.cmd[0])}: {error.strerror}", file=sys.stderr)
-        return NOT_EXECUTABLE
+        return NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # they are CMD's, which has them from the terminal too
     signal.signal(signal.SIGTERM, lambda *_: program.signal(signal.SIGTERM))
@@ -153,9 +154,21 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
         print(_report(facts, recording, Style()))
     if out:
         with out:
+            if os.path.isfile(args.svg):
+                out.truncate(0)
             out.write(_svg(facts, recording))
     status = recording.status
     return 128 - status if status < 0 else status
+
+
+def _start(command: list[str], env: dict[str, str], through: tuple[str, ...]) -> Attended:
+    try:
+        return Attended(command, env, through)
+    except OSError as error:
+        # A script without its first line, which a shell would run.
+        if error.errno != errno.ENOEXEC:
+            raise
+        return Attended(["/bin/sh", *command], env, through)
 
 
 def _ask_for_trace(env: dict[str, str], interval: int, path: str) -> None:
@@ -179,8 +192,9 @@ def _ask_for_trace(env: dict[str, str], interval: int, path: str) -> None:
 
 
 def _open_svg(path: str) -> Any:
+    """Opened before CMD is started, so that it is not run in vain; emptied when there is something to write."""
     try:
-        return open(path, "w", encoding="utf-8")
+        return open(path, "a", encoding="utf-8")
     except OSError as error:
         raise BadInput(f"--svg {clean(path)}: {error.strerror}", hint="name a file that can be written") from None
 

@@ -11,6 +11,7 @@ import tempfile
 
 from go_health_hook import files, process
 from go_health_hook.announce.style import Style
+from go_health_hook.commands import _limits
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput, HookError
 from go_health_hook.text import clean
@@ -137,7 +138,7 @@ class Scope:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(f"[Unit]\nDescription=Builds\n{setting.body()}")
             manager = "--user" if self.user else "--system"
-            done = process.run([ANALYZE, manager, "verify", path], self.deadline, env=_bus())
+            done = process.run([ANALYZE, manager, "verify", path], self.deadline, env=_limits.bus())
             said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if setting.unit in line]
         return clean(said[0]) if said else ""
 
@@ -149,12 +150,7 @@ class Scope:
 
     def _systemctl(self, words: list[str], user: bool) -> process.Result:
         manager = ["--user"] if user else ["--system"]
-        return process.run([SYSTEMCTL, *manager, *words], self.deadline.within(10.0), env=_bus())
-
-
-def _bus() -> dict[str, str]:
-    names = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")
-    return {name: os.environ[name] for name in names if name in os.environ}
+        return process.run([SYSTEMCTL, *manager, *words], self.deadline.within(10.0), env=_limits.bus())
 
 
 def settings_directory() -> str:
@@ -194,8 +190,10 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
         raise BadInput(f"there is no setting {clean(name)!r}", hint=f"it is one of: {', '.join(known)}")
     setting = known[name]
     before = scope.in_force(setting)
+    there = [path for path in scope.files(setting) if os.path.lexists(path)]
     notes = _apply(setting, scope) if args.apply else _revert(setting, scope)
-    facts = {**_row(setting, scope), "before": before, "notes": notes}
+    changed = scope.files(setting) if args.apply else there
+    facts = {**_row(setting, scope), "before": before, "changed": changed, "notes": notes}
     if args.json:
         import json
 
@@ -302,7 +300,7 @@ def _short(value: str) -> str:
 def _change(facts: dict[str, Any], applying: bool, style: Style) -> str:
     lines = [style.paint(f"{facts['name']}: {'applied' if facts['applied'] else 'not applied'}", "1")]
     verb = "wrote" if applying else "removed"
-    lines += [f"  {verb} {path}" for path in facts["files"]]
+    lines += [f"  {verb} {path}" for path in facts["changed"]]
     for key, value in facts["sets"].items():
         before, now = facts["before"].get(key), facts["in_force"].get(key)
         shown = f"{key}: {_short(before) if before else 'not known'} before, {_short(now) if now else 'not known'} now"

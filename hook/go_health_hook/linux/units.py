@@ -103,6 +103,28 @@ def control_group(name: str, deadline: Deadline) -> str:
     return group or ""
 
 
+def group_of(name: str) -> tuple[str, bool]:
+    """The cgroup v2 path of a unit, a slice or a user, and whether programs run below it rather than in it.
+
+    Source of the slices' paths: systemd.slice(5); of the users': logind's user-UID.slice.
+    """
+    if name.isdecimal():
+        name = f"user-{name}.slice"
+    elif "." not in name and "/" not in name:
+        import pwd
+
+        try:
+            name = f"user-{pwd.getpwnam(name).pw_uid}.slice"
+        except KeyError:
+            name = f"{name}.service"
+    if name.startswith("/"):
+        return name, False
+    if not name.endswith(".slice"):
+        return f"/system.slice/{name}", False
+    parts = name[: -len(".slice")].split("-")
+    return "/" + "/".join("-".join(parts[: i + 1]) + ".slice" for i in range(len(parts))), True
+
+
 def setter(files: Iterable[str], settings: tuple[str, ...]) -> str:
     """The last of a unit's files that gives one of the settings a value; an empty value takes back what came before."""
     found = ""
