@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -69,6 +70,12 @@ def assert_vetoed(done: Done[str], *words: str) -> None:
 def assert_done(done: Done[str]) -> None:
     assert done.returncode == 0, said(done)
     assert "is held back" not in said(done)
+
+
+def recorded(m: Machine) -> dict[str, Any]:
+    """The state that `status` reads."""
+    state: dict[str, Any] = json.loads(m.read("/var/lib/go-health-hook/state.json"))
+    return state
 
 
 def hello(m: Machine) -> str:

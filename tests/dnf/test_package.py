@@ -20,11 +20,12 @@ from tests.dnf.machines import (
     go,
     hello,
     machine,
+    recorded,
     said,
     truncate_go,
     update,
 )
-from tests.testbed import baseline, cache, extras, repository, rpms
+from tests.testbed import baseline, cache, extras, journal, repository, rpms
 from tests.testbed.machine import Machine
 from tests.testbed.updaters import UPDATERS, dnf
 from tests.toolchains import deadfs
@@ -35,6 +36,7 @@ WIRED = {
     "bookworm": ["go-health-hook", "python3-dnf-plugin-go-health-hook"],
 }
 AUTOMATIC = {"forky": "dnf5 automatic", "bookworm": "dnf-automatic"}
+GATES = {"forky": "dnf5", "bookworm": "dnf4"}
 OURS = "*go[-_]health*"
 
 
@@ -126,7 +128,10 @@ def test_a_broken_configuration_is_said_and_holds_nothing_back(suite: str) -> No
         repository.offer(m, [extras.hello(2)])
         done = dnf(m, "upgrade")
         assert_done(done)
-        assert "/etc/go-health-hook.conf:2: unknown key transaction" in said(done)
+        line = "/etc/go-health-hook.conf:2: unknown key transaction"
+        assert line in said(done)
+        (run,) = recorded(m)["gates"].values()
+        assert run["exit_status"] == 4 and line in run["reason"]
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -173,17 +178,36 @@ def test_an_override_is_heeded_only_from_root_and_in_its_time() -> None:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_a_full_disk_and_a_var_that_cannot_be_written(suite: str) -> None:
+def test_a_full_disk(suite: str) -> None:
     with machine(suite) as m:
+        journal.start(m)
+        m.run("mkdir -p /run/systemd/system")
         m.run("mount -t tmpfs -o size=1m,mode=0700 small /var/cache/go-health-hook")
-        m.run("mount -t tmpfs -o ro none /var/lib/go-health-hook")
         repository.offer(m, go(suite, "truncated"))
         assert_vetoed(dnf(m, "upgrade"), "is cut short")
-        m.run("mount -t tmpfs -o size=1m small /run/go-health-hook && mount -t tmpfs -o noexec none /tmp")
+        m.run("mkdir -p /run/go-health-hook && mount -t tmpfs -o size=1m small /run/go-health-hook")
+        m.run("mount -t tmpfs -o noexec none /tmp")
         done = dnf(m, "upgrade", "golang*")
         assert_done(done)
         assert "the incoming Go is not judged: nowhere to look into them" in said(done)
         assert "The update goes on" in said(done)
+        events = [e["MESSAGE"] for e in journal.entries(m, "GO_HEALTH_GATE=" + GATES[suite], "EXIT_STATUS=4")]
+        assert len(events) == 1 and events[0].startswith("Nothing decided") and "nowhere to look" in events[0]
+        (run,) = recorded(m)["gates"].values()
+        assert run["verdict"] == "block" and run["subject"] == "running", "it was looked at again afterwards"
+        assert_nothing_left(m)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_var_that_cannot_be_written(suite: str) -> None:
+    with machine(suite) as m:
+        m.run("mkdir -p /kept /var/cache/libdnf5 /var/cache/dnf /var/lib/dnf && mount --bind /var /kept")
+        m.run("mount --bind /var /var && mount -o remount,bind,ro /var")
+        for what in ("lib/rpm", "lib/dnf", "cache/libdnf5", "cache/dnf", "log"):  # dnf's own
+            m.run(f"mount --bind /kept/{what} /var/{what}")
+        assert m.run("touch /var/lib/go-health-hook/x", check=False).returncode
+        repository.offer(m, go(suite, "truncated"), http=True)
+        assert_vetoed(dnf(m, "upgrade"), "is cut short")
         assert_nothing_left(m)
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -22,6 +21,7 @@ from tests.dnf.machines import (
     go,
     hello,
     machine,
+    recorded,
     said,
     truncate_go,
     update,
@@ -258,8 +258,10 @@ def test_all_transactions_are_judged_where_that_is_wanted_and_none_where_it_is_n
         assert_vetoed(update(m, "forky", "dnf5 automatic"))
         assert_done(update(m, "forky", "dnf5 upgrade"))
         m.run("rpm -U --oldpackage /srv/repositories/*/hello-1-1.noarch.rpm")
+        assert recorded(m)["blocks"], "what the machine does by itself is still held back"
         m.write("/etc/go-health-hook.conf.d/all.conf", "[dnf]\ntransactions = off\n")
         assert_done(update(m, "forky", "dnf5 automatic"))
+        assert not recorded(m)["blocks"]
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -437,7 +439,7 @@ def test_what_no_check_could_have_seen_is_announced_afterwards(suite: str) -> No
         assert "after this transaction Go is broken: goroot" in said(done)
         loud = [e["MESSAGE"] for e in journal.entries(m, "PRIORITY=3")]
         assert [line for line in loud if "after this transaction Go is broken" in line]
-        (run,) = json.loads(m.read("/var/lib/go-health-hook/state.json"))["gates"].values()
+        (run,) = recorded(m)["gates"].values()
         assert (run["verdict"], run["checks"]) == ("block", ["goroot"])
 
 

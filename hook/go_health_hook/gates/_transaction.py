@@ -8,7 +8,7 @@ import sys
 
 from go_health_hook import files, override
 from go_health_hook.deadline import Deadline
-from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_USAGE, BadInput
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_USAGE, BadInput, HookError
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 from go_health_hook.worker import bounded
@@ -95,8 +95,8 @@ def loud(line: str) -> None:
     syslog.syslog(syslog.LOG_ERR, line)
 
 
-def settings_of(configuration: Callable[[], Config]) -> Config | None:
-    """The configuration, or None where it cannot be used: then nothing is judged, and that is said loudly.
+def settings_of(gate: str, configuration: Callable[[], Config]) -> Config | None:
+    """The configuration, or None where it cannot be used: then nothing is judged, which is said loudly and recorded.
 
     To go on with defaults would overrule what the admin tried to say, a `transactions = off` among it.
     """
@@ -104,6 +104,7 @@ def settings_of(configuration: Callable[[], Config]) -> Config | None:
         return configuration()
     except BadInput as error:
         loud(f"{error.line()}. Until then no transaction is judged")
+        _record_fault(gate, error.line())
         return None
 
 
@@ -135,12 +136,18 @@ def answer(
     if words[0] == "after":
         return Outcome(recheck(gate, configuration))
     forget_before()  # a transaction that was judged and never came to its end left it
-    settings = settings_of(configuration)
+    settings = settings_of(gate, configuration)
     if settings is None:
         return Outcome(EXIT_USAGE)
     if settings.get("dnf", "transactions") == "off":
+        _release(gate, settings)
         return Outcome()
-    return judge(transaction(int(words[1])), settings)
+    try:
+        return judge(transaction(int(words[1])), settings)
+    except Exception as error:
+        line = error.line() if isinstance(error, HookError) else f"a fault of the hook's own: {error!r}"
+        _record_fault(gate, line, settings)
+        raise
 
 
 def judge(transaction: Transaction, settings: Config) -> Outcome:
@@ -208,7 +215,7 @@ def recheck(gate: str, configuration: Callable[[], Config]) -> int:
     forget_before()
     if bounded(lambda: _looks(goroot), Deadline(LOOK_SECONDS), "") == before:
         return EXIT_ALLOW
-    settings = settings_of(configuration)
+    settings = settings_of(gate, configuration)
     if settings is None or settings.get("dnf", "transactions") == "off":
         return EXIT_ALLOW if settings else EXIT_USAGE
     deadline = Deadline(min(settings.get("budget", "dnf"), CEILING))
@@ -301,7 +308,7 @@ def _judge_incoming(
     try:
         paths = _find(candidates, deadline)
     except FileNotFoundError as error:
-        return _undecided(f"the incoming Go is not judged: {error}")
+        return _undecided(f"the incoming Go is not judged: {error}", transaction, settings)
     except TimeoutError:
         return _decide(_late(settings, deadline), transaction, settings)
     token = os.urandom(8).hex()
@@ -318,7 +325,7 @@ def _judge_incoming(
     try:
         why, in_a_view, message = bounded(look, deadline, ["", False, []])
         if why:
-            return _undecided(f"the incoming Go is not judged: {why}")
+            return _undecided(f"the incoming Go is not judged: {why}", transaction, settings)
         if message is None:
             return None
         if not message:
@@ -390,9 +397,36 @@ def _made_up(problem: str, settings: Config, deadline: Deadline, late: bool = Fa
     return examination
 
 
-def _undecided(line: str) -> Outcome:
+def _undecided(line: str, transaction: Transaction, settings: Config) -> Outcome:
     loud(f"{line}. The update goes on")
+    _record_fault(transaction.gate, line, settings, "incoming")
     return Outcome(EXIT_INTERNAL)
+
+
+def _record_fault(gate: str, line: str, settings: Config | None = None, kind: str = "running") -> None:
+    """Keep that nothing was decided, and why: `status` is not to call that well."""
+    from go_health_hook.verdict import Examination, Verdict
+
+    examination = Examination(Subject(kind), Deadline(0))
+    if settings is not None:
+        examination.announce = {key: settings.get("announce", key) for key in examination.announce}
+    examination.verdict = Verdict(EXIT_INTERNAL, clean(line, 600))
+    _publish(examination, gate)
+
+
+def _release(gate: str, settings: Config) -> None:
+    """End what the gate held back before it was switched off."""
+    from go_health_hook.announce import publish, record
+
+    def holds() -> bool:
+        try:
+            return gate in record.read()["blocks"]
+        except HookError:
+            return False
+
+    if bounded(holds, Deadline(LOOK_SECONDS), False):
+        announce = {key: settings.get("announce", key) for key in ("motd", "journal", "metrics-directory")}
+        publish.release(gate, announce)
 
 
 def _decide(
