@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.toolchains.deadfs import dead_mount
 from tests.unit import test_announce
 from tests.unit.test_announce import Receiver, examined, left_behind, workers
 
-from go_health_hook.announce import publish
+from go_health_hook.announce import publish, record
 
 pytestmark = pytest.mark.root
 root, receiver, eight_days = test_announce.root, test_announce.receiver, test_announce.eight_days
@@ -49,3 +50,15 @@ def test_a_first_message_does_not_wait_for_the_disk(root: Path, receiver: Receiv
         assert os.waitpid(worker, os.WNOHANG) == (0, 0)
     os.kill(worker, signal.SIGKILL)
     assert (root / "etc/motd.d/go-health-hook").read_text().startswith("Updates are held back since")
+
+
+def test_the_next_writer_comes_after_the_message(root: Path, receiver: Receiver) -> None:
+    (root / "etc/motd.d").mkdir(parents=True)
+    directory = root / "var/lib/go-health-hook"
+    with dead_mount(root / "etc/motd.d"):
+        before = workers()
+        publish.publish(examined(), "dnf5", root=str(root), wait=0.5)
+        assert record.read(str(directory))["blocks"]["dnf5"]["count"] == 1
+        with (directory / ".lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.kill(left_behind(before), signal.SIGKILL)
