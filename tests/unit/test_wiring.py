@@ -312,6 +312,25 @@ def test_the_worst_status_fits_one_screen(
     assert all(missing.remedy in flat for missing in unwired), out
 
 
+@pytest.mark.parametrize(
+    ("found", "event", "says"),
+    [
+        ("pass", record.VERDICT, "allowed: healthy (go1.27.3)"),
+        ("fail", record.OVERRIDE, "overridden: goroot"),
+        ("fail", record.WARNED, "warned about: goroot"),
+        ("fail", record.FOUND, "found broken: goroot"),
+        ("timeout", record.FOUND, "found broken, out of time: "),
+        ("error", record.VERDICT, "not decided: "),
+    ],
+)
+def test_a_verdict_is_shown_with_what_became_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], found: str, event: str, says: str
+) -> None:
+    run = record.entry(examined(found), "dnf5", event, 1_700_000_000.0)
+    record.update(lambda state: record.take(state, run), f"{laid(tmp_path, DNF5)}{record.DIRECTORY}")
+    assert says in status(tmp_path, capsys)[1]
+
+
 def test_a_wired_machine_shows_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = laid(tmp_path, DNF5)
     reason = "all checks passed, and this is said in more words than a line has room for, so that it is cut"

@@ -10,7 +10,7 @@ from go_health_hook import VERSION, override
 from go_health_hook.announce import motd, publish, record
 from go_health_hook.announce.style import Style
 from go_health_hook.deadline import Deadline
-from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, BadInput
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
 from go_health_hook.text import clean
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wiring
 
@@ -25,8 +25,12 @@ EXIT_HELD_BACK = 1
 EXIT_NOT_WIRED = 3
 SECONDS = 10.0  # for all questions to systemd
 PROCESS_SECONDS = 30.0  # for a look at every process
-WORDS = {0: "healthy", 1: "broken", 3: "out of time", 4: "not decided"}
-EVENTS = {record.OVERRIDE: ", overridden", record.WARNED: ", warned only", record.FOUND: ", nothing held back"}
+WORDS = {
+    record.VERDICT: "blocked",
+    record.OVERRIDE: "overridden",
+    record.WARNED: "warned about",
+    record.FOUND: "found broken",
+}
 LABEL = 13
 
 
@@ -173,9 +177,13 @@ def _lines(report: dict[str, Any], style: Style, detail: Detail) -> list[str]:
 
 
 def _verdict(run: dict[str, Any]) -> str:
-    word = WORDS.get(run["exit_status"], "?") + EVENTS.get(run["event"], "")
-    line = f"{motd.when(run['time'])} {word}: {run['reason']}"
-    return line if run["exit_status"] else f"{line} ({run['go_version'] or 'no Go'})"
+    when, status = motd.when(run["time"]), run["exit_status"]
+    if status == EXIT_ALLOW:
+        return f"{when} allowed: {run['reason']} ({run['go_version'] or 'no Go'})"
+    if status == EXIT_INTERNAL:
+        return f"{when} not decided: {run['reason']}"
+    late = ", out of time" if status == EXIT_TIMEOUT else ""
+    return f"{when} {WORDS.get(run['event'], 'blocked')}{late}: {run['reason']}"
 
 
 def _headline(report: dict[str, Any]) -> str:
