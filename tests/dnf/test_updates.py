@@ -376,14 +376,21 @@ def test_a_program_that_is_called_go_is_no_toolchain(suite: str) -> None:
         assert "go-health-hook" not in said(done)
 
 
-def test_going_back_to_a_go_that_ignores_quotas_is_named() -> None:
-    with quota.cpu_quota(1) as group, machine("forky") as m:
+LOGS = {"forky": "/var/log/dnf5.log", "bookworm": "/var/log/dnf.log"}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_going_back_to_a_go_that_ignores_quotas_is_said(suite: str) -> None:
+    with quota.cpu_quota(1) as group, machine(suite) as m:
+        journal.start(m)
         m.write("/etc/go-health-hook.conf.d/slow.conf", "[budget]\ndnf = 60\n[checks]\ngomaxprocs = advisory\n")
-        repository.offer(m, go("forky", "back-to-1.24"))
-        done = m.run(f"echo 0 >{group}/cgroup.procs && exec dnf5 -y upgrade", check=False)
+        repository.offer(m, go(suite, "back-to-1.24"))
+        done = m.run(["dnf5" if suite == "forky" else "dnf", "-y", "upgrade"], check=False, cgroup=group)
         assert_done(done)
         line = "go1.25.5 heeds the quota of 1 CPUs"
-        assert line in m.read("/var/log/dnf5.log")
+        assert line in said(done)
+        assert line in m.read(LOGS[suite])
+        assert [e for e in journal.entries(m, "PRIORITY=4") if line in e["MESSAGE"]]
 
 
 def test_packages_named_on_the_command_line_are_judged_where_they_lie() -> None:

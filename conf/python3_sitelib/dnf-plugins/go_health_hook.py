@@ -41,6 +41,8 @@ class GoHealthHook(dnf.Plugin):
         status, said = self._ask("before")
         if status in VETOES and said:
             raise dnf.exceptions.Error(said)
+        for line in said.splitlines():
+            logger.debug("go-health-hook: %s", line)
 
     def transaction(self):
         """Have the toolchain looked at again."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # What the updater is kept waiting at most, whatever [budget] says: the time-out in the action line is the last resort.
 CEILING = 110.0
 LOOK_SECONDS = 2.0  # for a look at a few files
+MAX_NOTES = 5  # in a message
 BEFORE = "/run/go-health-hook/before"
 OURS = ("go-health-hook", "go-health-hook-dnf5", "python3-dnf-plugin-go-health-hook")
 ONCE = "go-health-hook override --for 2h --reason TEXT"
@@ -86,13 +87,16 @@ class Outcome:
         self.notes = list(notes)
 
 
-def loud(line: str) -> None:
-    """Say something that an admin must not miss: on stderr, and in the journal at error priority."""
+ERROR, WARNING = 3, 4  # syslog's, which is loaded when there is something to say
+
+
+def loud(line: str, priority: int = ERROR) -> None:
+    """Say something that an admin must not miss: on stderr, and in the journal."""
     print(f"go-health-hook: {line}", file=sys.stderr, flush=True)
     import syslog
 
     syslog.openlog("go-health-hook", 0, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_ERR, line)
+    syslog.syslog(priority, line)
 
 
 def settings_of(gate: str, configuration: Callable[[], Config]) -> Config | None:
@@ -436,8 +440,11 @@ def _decide(
     verdict = examination.verdict
     if examination.subject.kind == "incoming":
         _reword(examination, laid)
-    notes = _lost_knowledge(examination, laid)
+    lost = _lost_knowledge(examination, laid)
+    notes = [*lost, *(laid.notes if laid else [])]
     if not verdict.block:
+        for line in lost:
+            loud(f"{line}. The update goes on", WARNING)
         if verdict.exit_status == EXIT_INTERNAL:
             loud(f"{verdict.reason}. The update goes on")
         _publish(examination, transaction.gate)
@@ -449,7 +456,7 @@ def _decide(
         return Outcome(EXIT_ALLOW, notes=[let.line(), *notes])
     _publish(examination, transaction.gate)
     forget_before()
-    return Outcome(verdict.exit_status, veto(examination, transaction, notes))
+    return Outcome(verdict.exit_status, veto(examination, notes[:MAX_NOTES]))
 
 
 def _override() -> override.Override | None:
@@ -499,7 +506,7 @@ def _lost_knowledge(examination: Examination, laid: Incoming | None) -> list[str
     ]
 
 
-def veto(examination: Examination, transaction: Transaction, notes: Sequence[str] = ()) -> str:
+def veto(examination: Examination, notes: Sequence[str] = ()) -> str:
     """What the updater prints: what failed, the remedy, and how to go ahead once."""
     incoming = examination.subject.kind == "incoming"
     what = "the Go that this transaction would leave is broken" if incoming else "the Go installed here is broken"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The gate of dnf 4: its plugin gives the transaction as JSON on standard input; a veto is printed, status 1 or 3."""
+"""The gate of dnf 4: its plugin gives the transaction as JSON on standard input; a veto (status 1 or 3) is printed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ FIELDS = {"name": str, "evr": str, "full": str, "action": str, "coming": bool, "
 def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
     """Answer the plugin; the arguments are those of transaction.answer. Returns the exit status."""
     outcome = shared.answer("dnf4", args.arguments, configuration, lambda pid: _transaction(_request(), pid))
-    if outcome.message:
-        print(outcome.message)
+    # What does not stop it is for dnf's log.
+    print(outcome.message or "\n".join(outcome.notes))
     return outcome.status
 
 
