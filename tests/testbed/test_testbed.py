@@ -277,7 +277,7 @@ touch %{buildroot}%{bash_completions_dir}/probe
 
 %post
 %systemd_post probe.service
-%tmpfiles_create_package probe %{_tmpfilesdir}/probe.conf
+%tmpfiles_create probe.conf
 
 %preun
 %systemd_preun probe.service
