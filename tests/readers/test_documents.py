@@ -37,6 +37,8 @@ def page(installed: Path, name: str) -> str:
 def run(installed: Path, command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     toolchains = sorted((cache.home() / "go").glob("1.27*/bin"))
     path = ":".join([str(installed / "usr/bin"), *map(str, toolchains), "/usr/bin:/bin"])
+    if command.startswith("/usr/libexec/go-health-hook/"):
+        command = f"{installed}{command}"
     env = {"PATH": path, "HOME": str(cwd), "GOCACHE": str(cache.home() / "go-build"), "GOTOOLCHAIN": "local"}
     return subprocess.run(
         ["bash", "-c", command], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

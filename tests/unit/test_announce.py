@@ -431,7 +431,7 @@ def eight_days(root: Path) -> None:
     """A state in which dnf5 has held updates back for eight days, with its message at login."""
     (root / "prom").mkdir()
     directory = root / "var/lib/go-health-hook"
-    since = time.time() - 8 * DAY
+    since = time.time() - 8 * DAY - 60  # whole days are said
     run = record.entry(examined(), "dnf5", record.VERDICT, since)
     record.update(lambda state: record.take(state, run), str(directory))
     publish.refresh(record.read(str(directory)), [], examined(metrics_directory="/prom").announce, root=str(root))
