@@ -278,6 +278,11 @@ def test_what_a_killed_run_has_left_is_swept() -> None:
         assert_nothing_left(m)
 
 
+def test_the_gate_of_dnf5_is_packed_where_there_is_a_dnf5() -> None:
+    assert "go-health-hook-dnf5" in rpms.own_rpms("forky")
+    assert "go-health-hook-dnf5" not in rpms.own_rpms("bookworm")
+
+
 def test_rpmlint_has_nothing_to_say() -> None:
     if not shutil.which("rpmlint"):
         pytest.skip("rpmlint is not installed: packaging/dev/host-packages testbed installs it")
