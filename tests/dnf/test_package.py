@@ -59,6 +59,11 @@ def test_from_the_packages_alone(suite: str) -> None:
         assert hello(m) == "2"
         m.run("go-health-hook override --for 1h --reason trying")
         assert m.run(f"rpm -V {' '.join(WIRED[suite])}").stdout == ""
+        assert_done(dnf(m, "install", "go-health-hook-tuning"))
+        for name in ("open-files", "tasks", "build-slice"):
+            m.run(f"go-health-hook tune --apply {name}")
+        applied = m.run("find /etc/systemd -name '50-go-health-hook-*'").stdout.split()
+        assert len(applied) >= 3
         assert_done(dnf(m, "remove", "go-health-hook"))
         m.run("rm /etc/yum.repos.d/hook.repo")
         left = m.run(
