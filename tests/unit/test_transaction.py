@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The dnf gates' own judgement: what runs unattended, what is an update, and the conversation with dnf5."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from go_health_hook.deadline import Deadline
+from go_health_hook.gates import _transaction
+from go_health_hook.gates._transaction import Item, Transaction, is_automatic
+from go_health_hook.packages import incoming
+
+HOOK = Path(_transaction.__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "automatic"),
+    [
+        (["dnf5", "-", "automatic"], True),
+        (["/usr/bin/dnf5", "-", "automatic"], True),
+        (["/usr/bin/python3", "-", "/usr/bin/dnf-automatic-install"], True),
+        (["dnf", "-", "upgrade"], False),
+        (["/usr/bin/python3", "-", "/usr/bin/dnf", "upgrade", "automatic"], False),
+        (["vi", "-", "automatic"], False),
+    ],
+)
+def test_an_updater_with_a_terminal_is_automatic_by_its_name_alone(words: list[str], automatic: bool) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv("/bin/cat", words)
+    try:
+        os.write(terminal, b"there\n")
+        seen = b""
+        while seen.count(b"there") < 2:  # once from the terminal, once from the program
+            seen += os.read(terminal, 100)
+        assert is_automatic(pid) is automatic
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+def test_an_updater_that_is_gone_is_a_persons() -> None:
+    with subprocess.Popen(["/bin/true"]) as gone:
+        gone.wait()
+    assert not is_automatic(gone.pid)
+
+
+def item(name: str, action: str) -> Item:
+    return Item(name, "1-1", action, action in "IUDR", f"{name}-0:1-1.noarch", list)
+
+
+@pytest.mark.parametrize(
+    ("actions", "automatic", "update"),
+    [
+        ({"hello": "U"}, False, True),
+        ({"hello": "D"}, False, False),
+        ({"hello": "D"}, True, True),
+        ({"bonjour": "I", "hello": "O"}, False, False),
+        ({"bonjour": "I", "hello": "O"}, True, True),
+        ({"hello": "E"}, True, False),
+        ({"hello": "R"}, True, False),
+    ],
+)
+def test_what_is_an_update(actions: dict[str, str], automatic: bool, update: bool) -> None:
+    items = [item(name, action) for name, action in actions.items()]
+    transaction = Transaction("dnf5", items, automatic, lambda goroot, deadline: set())
+    assert _transaction._is_update(transaction, Deadline(60)) is update
+
+
+def test_what_replaces_its_own_older_self_replaces_nothing_else() -> None:
+    items = [item("hello", "R"), item("hello", "O")]
+    assert not Transaction("dnf5", items, True, lambda goroot, deadline: set()).replaces
+
+
+CHILD = """
+import json, sys
+from go_health_hook.errors import BadInput
+from go_health_hook.gates import dnf5
+talk = dnf5.Conversation()
+print("this is for people")
+try:
+    answer = eval(sys.argv[1])
+except BadInput as error:
+    answer = error.line()
+json.dump(answer, sys.stderr)
+"""
+
+
+def conversation(expression: str, replies: list[bytes]) -> tuple[list[dict[str, Any]], str, Any]:
+    """What the gate asked dnf5, what it said to people, and what came of it; replies are written as they stand."""
+    command = [sys.executable, "-c", CHILD, expression]
+    env = {**os.environ, "PYTHONPATH": str(HOOK)}
+    requests = []
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+    ) as gate:
+        assert gate.stdin and gate.stdout and gate.stderr
+        for reply in replies:
+            requests.append(json.loads(gate.stdout.readline()))
+            gate.stdin.write(reply)
+            gate.stdin.flush()
+        gate.stdin.close()
+        requests += [json.loads(line) for line in gate.stdout]
+        people, _, answer = gate.stderr.read().decode().rpartition("\n")
+    return requests, people, json.loads(answer)
+
+
+def reply(**returned: Any) -> bytes:
+    return json.dumps({"op": "reply", "status": "OK", "return": returned}).encode() + b"\n"
+
+
+def test_what_is_printed_is_no_request() -> None:
+    requests, people, answer = conversation(
+        'talk.packages(["name"])', [reply(trans_packages=[{"name": "hello"}, {"name": "été"}])]
+    )
+    assert answer == [{"name": "hello"}, {"name": "été"}]
+    assert people == "this is for people"
+    assert [r["op"] for r in requests] == ["get"]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"nonsense\n", "not JSON"),
+        (b'{"op": "stop"}\n', "dnf5 replied with"),
+        (b'{"op": "reply", "status": "ERROR", "message": "no\\u001b[31m"}\n', "dnf5 refused get: no\\x1b[31m"),
+        (b'{"op": "rep', "dnf5 did not reply"),
+        (b"", "dnf5 did not reply"),
+        (reply(trans_packages=[{"nom": "hello"}]), "does not say what is in the transaction"),
+        (b"[" * 100_000 + b"\n", "not JSON"),
+    ],
+)
+def test_a_reply_that_makes_no_sense_is_said_in_one_line(said: bytes, why: str) -> None:
+    assert why in conversation('talk.packages(["name"])', [said])[2]
+
+
+def test_a_stop_waits_for_no_reply() -> None:
+    requests, _, _ = conversation('talk.stop("no")', [])
+    assert requests == [{"op": "stop", "args": {"message": "no"}}]
+
+
+def test_a_package_is_looked_for_where_dnf5_says_its_folders_are() -> None:
+    package = {"location": "Packages/h/hello-1-1.rpm", "repo_id": "updates"}
+    values = ["/cache", "/system", "http://mirror/x,file:///srv/updates", "/here"]
+    replies = [reply(keys_val=[{"value": value}]) for value in values]
+    requests, _, places = conversation(f"list(dnf5.places_of(talk, {package}))", replies)
+    assert [r["args"]["key"] for r in requests] == ["cachedir", "system_cachedir", "updates.baseurl", "destdir"]
+    assert places == [
+        [["/cache", "updates-", "packages/hello-1-1.rpm"]],
+        [["/system", "updates-", "packages/hello-1-1.rpm"]],
+        [["/srv/updates", "", "Packages/h/hello-1-1.rpm"]],
+        [["/here", "", "hello-1-1.rpm"]],
+    ]
+
+
+def test_a_package_named_by_its_path_is_looked_for_there_first() -> None:
+    package = {"location": "/root/hello-1-1.rpm", "repo_id": "@commandline"}
+    _, _, places = conversation(f"next(dnf5.places_of(talk, {package}))", [reply(keys_val=[{"value": "/cache"}])])
+    assert places[0] == ["", "", "root/hello-1-1.rpm"]
+
+
+def test_the_folders_of_a_repository_are_those_of_its_name(tmp_path: Path) -> None:
+    for name in ("updates-1a2b", "updates-testing", "other-1a2b"):
+        (tmp_path / name).mkdir()
+    assert incoming._candidates(str(tmp_path), "updates-", "packages/x.rpm") == [
+        f"{tmp_path}/updates-1a2b/packages/x.rpm",
+        f"{tmp_path}/updates-testing/packages/x.rpm",
+    ]
+    assert incoming._candidates(str(tmp_path / "nowhere"), "updates-", "x") == []
+    (tmp_path / "x.rpm").write_text("no package")
+    assert incoming.locate({"x-0:1-1.noarch": [(str(tmp_path), "", "x.rpm")]}) == {}
