@@ -49,7 +49,10 @@ def upgrades(root: Root, offered: Iterable[Path], back: Iterable[Path], rounds: 
 def line(title: str, took: dict[str, float], aim: float) -> None:
     added = took["gate"] - took["/bin/true"]
     figures = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in took.items())
-    print(f"{title:<34} {figures}; gate - /bin/true = {added:.3f} s (aim <= {aim} s)", flush=True)
+    print(
+        f"{title:<34} {figures}; gate - /bin/true = {added:.3f} s (aim <= {aim} s)" + "   MISSED" * (added > aim),
+        flush=True,
+    )
 
 
 def main() -> None:

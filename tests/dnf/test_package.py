@@ -25,6 +25,7 @@ from tests.dnf.machines import (
     truncate_go,
     update,
 )
+from tests.leftovers import DEAD
 from tests.testbed import baseline, cache, extras, journal, repository, rpms
 from tests.testbed.machine import Machine
 from tests.testbed.updaters import UPDATERS, dnf
@@ -148,7 +149,7 @@ def test_an_override_lets_updates_through_until_it_ends(suite: str) -> None:
         assert bad.returncode == 2 and bad.stderr.count("\n") == 1
         shown = m.run("go-health-hook override --for 2h --reason 'the mirror is broken'").stdout
         assert "2 h left" in shown and "the mirror is broken" in shown
-        done = dnf(m, "upgrade")
+        done = update(m, suite, AUTOMATIC[suite])
         assert_done(done)
         assert "the update goes on although" in said(done) and "the mirror is broken" in said(done)
         assert hello(m) == "2"
@@ -258,12 +259,14 @@ def test_a_disk_that_does_not_answer_takes_the_gate_no_longer(suite: str) -> Non
         hanging.kill()
 
 
-def test_two_transactions_at_once() -> None:
-    with machine("forky") as m:
-        repository.offer(m, [extras.hello(2), *go("forky", "1.27.3")])
-        both = [m.start(["dnf5", "-y", "upgrade", what]) for what in ("hello", "golang*")]
+@pytest.mark.parametrize("suite", SUITES)
+def test_two_transactions_at_once(suite: str) -> None:
+    with machine(suite) as m:
+        repository.offer(m, [extras.hello(2), *go(suite, "1.27.3")])
+        program = "dnf5" if suite == "forky" else "dnf"
+        both = [m.start([program, "-y", "upgrade", what]) for what in ("hello", "golang*")]
         for process in both:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=DEAD)
             assert process.returncode == 0, out + err
         assert hello(m) == "2"
         assert m.run("go version").stdout == "go version go1.27.3 linux/amd64\n"

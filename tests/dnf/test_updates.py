@@ -32,6 +32,7 @@ from tests.testbed.machine import Machine
 from tests.testbed.updaters import dnf
 
 pytestmark = pytest.mark.root
+AUTOMATIC = pytest.mark.parametrize(("suite", "updater"), [("forky", "dnf5 automatic"), ("bookworm", "dnf-automatic")])
 
 
 @EVERY_UPDATER
@@ -110,6 +111,20 @@ def test_the_remedy_for_a_bad_new_go_works_as_it_is_printed(suite: str) -> None:
         assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
 
 
+NO_GOLANG = """
+Name: no-golang
+Version: 1
+Release: 1
+Summary: Takes Go away
+License: GPL-2.0-or-later
+BuildArch: noarch
+Obsoletes: golang < 9
+Obsoletes: golang-bin < 9
+Obsoletes: golang-src < 9
+%description
+Takes Go away.
+%files
+"""
 BAD = {
     "other-go": "compile version go1.27.3 does not match go tool version go1.25.5",
     "other-arch": "is for arm64",
@@ -119,11 +134,22 @@ BAD = {
 }
 
 
+@AUTOMATIC
 @pytest.mark.parametrize("label", BAD)
-def test_every_kind_of_bad_go_is_stopped(label: str) -> None:
-    with machine("forky") as m:
-        repository.offer(m, go("forky", label))
-        assert_vetoed(dnf(m, "upgrade"), "that this transaction would leave is broken", BAD[label])
+def test_every_kind_of_bad_go_is_stopped(label: str, suite: str, updater: str) -> None:
+    with machine(suite) as m:
+        repository.offer(m, go(suite, label))
+        assert_vetoed(update(m, suite, updater), "that this transaction would leave is broken", BAD[label])
+        assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
+        assert_nothing_left(m)
+
+
+@AUTOMATIC
+def test_a_new_go_without_any_sources_is_stopped(suite: str, updater: str) -> None:
+    no_src = NO_GOLANG.replace("no-golang", "no-src").replace("golang <", "x <").replace("golang-bin", "y")
+    with machine(suite) as m:
+        repository.offer(m, [*go(suite, "without-src"), *rpmbuild.packages("no-src", no_src).values()])
+        assert_vetoed(update(m, suite, updater), "no package of it has the sources of the standard library")
         assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
         assert_nothing_left(m)
 
@@ -145,12 +171,8 @@ def test_a_go_that_hangs_holds_updates_back_in_time(suite: str, updater: str, ba
         m.write("/usr/lib/golang/mode", "hangs")
         repository.offer(m, [extras.hello(2)])
         done = update(m, suite, updater)
-        assert_vetoed(
-            done,
-            "Go could not be judged within 1 s",
-            "go version did not answer within",
-            "-> run it by hand: go version",
-        )
+        assert_vetoed(done, "Go could not be judged within 1 s")
+        assert re.search("go version did not answer within|had not answered when time ran out", said(done))
         assert hello(m) == "1"
         assert_nothing_left(m)
 
@@ -183,9 +205,6 @@ def test_a_person_may_install_and_remove_while_go_is_broken(suite: str) -> None:
         assert_done(dnf(m, "remove", "goodbye"))
         assert_done(dnf(m, "remove", "golang*"))
         assert m.run("rpm -q golang-bin", check=False).returncode == 1
-
-
-AUTOMATIC = pytest.mark.parametrize(("suite", "updater"), [("forky", "dnf5 automatic"), ("bookworm", "dnf-automatic")])
 
 
 @AUTOMATIC
@@ -292,20 +311,6 @@ mkdir -p %{buildroot}/usr/lib/golang/doc
 touch %{buildroot}/usr/lib/golang/doc/spec.html
 %files
 /usr/lib/golang/doc
-"""
-NO_GOLANG = """
-Name: no-golang
-Version: 1
-Release: 1
-Summary: Takes Go away
-License: GPL-2.0-or-later
-BuildArch: noarch
-Obsoletes: golang < 9
-Obsoletes: golang-bin < 9
-Obsoletes: golang-src < 9
-%description
-Takes Go away.
-%files
 """
 
 
