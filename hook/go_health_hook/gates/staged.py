@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from go_health_hook.gates._refused import Note
 
 GATE = "staged"
-# How long the announcement may take (seconds): what this unit leaves behind is killed.
-TELL_SECONDS = 1.0
+# How long the announcement may take (seconds), since what this unit leaves behind is killed: nobody waits for it but a
+# shutdown.
+TELL_SECONDS = 5.0
+TELL_SECONDS_AT_SHUTDOWN = 1.0
 # Besides the time for judging (seconds): to read the deployments, and to lock, which waits for ostree's own lock.
 READ_SECONDS = 5.0
 LOCK_SECONDS = 8.0
@@ -103,6 +105,7 @@ class _Gate:
         self.at_shutdown = "shutdown" in args.arguments
         self.recheck = "recheck" in args.arguments
         self.dry_run = args.dry_run
+        self.tell = TELL_SECONDS_AT_SHUTDOWN if self.at_shutdown else TELL_SECONDS
         self.mark = _refused.fingerprint(settings, severities())
         last = _refused.Note.read()
         self.seen = last.deployment == staged.id
@@ -134,7 +137,7 @@ class _Gate:
             return EXIT_ALLOW
         if verdict.exit_status == EXIT_INTERNAL:
             say(ERR, f"{self.staged.name}: {verdict.reason}; its finalization is left as it is")
-            publish.publish(examination, GATE, wait=TELL_SECONDS)
+            publish.publish(examination, GATE, wait=self.tell)
             return EXIT_INTERNAL
         if self.at_shutdown and verdict.exit_status == EXIT_TIMEOUT and self.note.verdict == "allow":
             # It was found healthy when it was staged; that a machine on its way down is slow says nothing about Go.
@@ -185,7 +188,7 @@ class _Gate:
     def _done(self, examination: Examination, event: str) -> None:
         """Announce what is new, note what was decided."""
         if self._is_news(event, examination):
-            publish.publish(examination, GATE, event=event, wait=TELL_SECONDS)
+            publish.publish(examination, GATE, event=event, wait=self.tell)
         self.note.verdict = _word(event, examination)
         _kept(self.note.write)
 
