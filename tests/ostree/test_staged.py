@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.testbed import baseline
+from go_health_hook.gates import staged
+from tests.testbed import baseline, cache
 from tests.testbed.machine import Machine
 from tests.toolchains.trees import build_badgo
 
@@ -290,6 +291,13 @@ def test_at_shutdown_judging_is_bounded_whatever_is_configured(machine: Machine)
     stage(machine, C)
     assert gate(machine, "shutdown")[0] == 1
     assert 0 < budget(machine) <= 20
+
+
+def test_the_guard_has_locked_before_systemd_ends_it() -> None:
+    unit = (cache.TREE / "conf/usr/lib/systemd/system/go-health-hook-guard.service").read_text()
+    bound = int(unit.split("\nTimeoutStopSec=")[1].split("\n")[0])
+    longest = staged.SHUTDOWN_SECONDS + staged.READ_SECONDS + staged.LOCK_SECONDS + staged.TELL_SECONDS_AT_SHUTDOWN
+    assert longest + 5 < bound
 
 
 def test_a_dry_run_changes_nothing(machine: Machine) -> None:
