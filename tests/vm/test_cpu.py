@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from tests.testbed import programs
+from tests.testbed import cache, disks, programs, rpms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +35,11 @@ READS_QUOTA = {"p1.25", "p1.27", "p1.27-nomod", "p1.27-stripped"}
 
 
 @pytest.fixture(scope="module")
-def machine(plain_vm: VM, tmp_path_factory: pytest.TempPathFactory) -> VM:
-    """The machine with the hook, the programs, and Go 1.27 on everyone's search path."""
-    tree = tmp_path_factory.mktemp("tree")
-    subprocess.run(["make", "-s", "install", f"DESTDIR={tree}"], check=True)
-    plain_vm.install_tree(tree)
+def machine(plain_vm: VM) -> VM:
+    """The machine with the hook's packages, the programs, and Go 1.27 on everyone's search path."""
+    ours = rpms.own_rpms()
+    done = plain_vm.install_rpms([ours["go-health-hook"], ours["go-health-hook-tuning"]])
+    assert done.status == 0, done.stderr
     for name, how in PROGRAMS.items():
         plain_vm.put_file(f"/usr/local/bin/{name}", programs.procs(*how))
     plain_vm.ok("ln -s /opt/go/1.27.3/bin/go /usr/local/bin/go")
@@ -154,6 +154,7 @@ PLACEMENTS = {
     "service tighter than the slice": ("--slice=tight.slice -p CPUQuota=200%", 2, 2, 8),
     "weight": ("-p CPUWeight=10", 8, 8, 8),
     "private groups": ("-p ProtectControlGroups=yes -p CPUQuota=200%", 2, 2, 8),
+    "cpuset of the slice": ("--slice=narrow.slice", 5, 5, 5),
 }
 
 
@@ -168,6 +169,7 @@ class Placed(NamedTuple):
 def placed(machine: VM) -> dict[str, Placed]:
     """All programs in all placements at once: what they say themselves, and one run of ps over them all."""
     machine.ok("systemctl set-property --runtime tight.slice CPUQuota=300%")
+    machine.ok("systemctl set-property --runtime narrow.slice AllowedCPUs=0-4")
     names = " ".join(PROGRAMS)
     script = f"for p in {names}; do echo $p $($p); done; for p in {names}; do $p sleep & done; wait"
     jobs, taken = {}, {}
@@ -225,6 +227,146 @@ def test_a_program_follows_its_own_quota_and_ps_sees_it(machine: VM) -> None:
     finally:
         job.kill()
         machine.run("systemctl stop moving.service")
+
+
+def test_what_no_runtime_notices_is_seen_by_ps(machine: VM) -> None:
+    """A first quota where no cpu.max was, and one of the slice, set after the start.
+
+    A program that reads its own shows that the time is over in which they would have noticed.
+    """
+    units = {"control": "p1.27", "first": "p1.27", "blind": "p1.27-stripped", "below": "p1.27"}
+    machine.ok("systemctl set-property --runtime late.slice CPUWeight=100")
+    jobs = {}
+    for name, program in units.items():
+        # In a slice of which no unit has a quota, weight or the like, none has a cpu.max.
+        options = {"control": "-p CPUQuota=400%", "below": "--slice=late.slice"}.get(name, "--slice=bare.slice")
+        command = f"systemd-run --quiet --pipe --wait --collect --unit=late-{name} {options} {program} ask"
+        jobs[name] = machine.start(command, stdin=None)
+    try:
+        for name, job in jobs.items():
+            assert job.line() == f"GOMAXPROCS={4 if name == 'control' else 8} NumCPU=8"
+        for unit in ("late.slice", "late-first.service", "late-blind.service"):
+            machine.ok(f"systemctl set-property --runtime {unit} CPUQuota=200%")
+        for cpus in (3, 2):
+            machine.ok(f"systemctl set-property --runtime late-control.service CPUQuota={cpus}00%")
+            said = ""
+            while said != f"GOMAXPROCS={cpus} NumCPU=8":
+                jobs["control"].write(b"\n")
+                said = jobs["control"].line()
+        for name in ("first", "blind", "below"):
+            jobs[name].write(b"\n")
+            assert jobs[name].line() == "GOMAXPROCS=8 NumCPU=8"
+        rows = {row["unit"]: row for row in facts(machine.ok(f"{HOOK} ps --json"))["processes"]}
+        text = machine.ok(f"{HOOK} ps")
+    finally:
+        machine.run("systemctl stop 'late-*.service'")
+        for job in jobs.values():
+            job.wait()
+    found = {name: rows[f"late-{name}.service"] for name in units}
+    assert [found[name]["gomaxprocs"] for name in ("control", "first", "below")] == [2, 8, 8]
+    assert [found[name]["aligned"] for name in ("control", "first", "below")] == [True, False, False]
+    assert {row["expected_gomaxprocs"] for row in found.values()} == {2}
+    # The stripped one has 8 as well, which nobody can see: then it must not be said that it has 2.
+    assert (found["blind"]["source"], found["blind"]["gomaxprocs"]) == ("predicted", 2)
+    assert "if it was started here, where there was a cpu.max already" in found["blind"]["why"]
+    assert "~2" in text
+    assert narrow(text)
+
+
+@pytest.mark.usefixtures("quota")
+def test_a_unit_of_the_users_manager_below_a_limited_slice(machine: VM) -> None:
+    """Its own quota is what the runtime reads, the slice's is what the kernel enforces."""
+    script = "p1.27; go-health-hook exec -- p1.27; go-health-hook exec --slice -- p1.27"
+    for option in ("CPUQuota=500%", "CPUWeight=50"):
+        said = machine.user_run("dev", script, "-p", option).stdout.splitlines()
+        assert said == [f"GOMAXPROCS={n} NumCPU=8" for n in (5 if "Quota" in option else 8, 2, 2)]
+    job = machine.start_user("dev", "exec p1.27 ask", "--unit=mine", "-p", "CPUQuota=500%", stdin=None)
+    try:
+        assert job.line() == "GOMAXPROCS=5 NumCPU=8"
+        row = ps(machine)["p1.27"]
+    finally:
+        job.write(b"")
+        machine.user_run("dev", "systemctl --user stop mine.service")
+        job.wait()
+    assert (row["unit"], row["gomaxprocs"], row["expected_gomaxprocs"]) == ("mine.service", 5, 2)
+    assert (row["aligned"], row["limiting_level"]) == (False, SLICE)
+
+
+# Ways into a cgroup namespace below a quota of 200 %, what the runtime takes there, and what exec can give it.
+NAMESPACES = {
+    "unshare --cgroup": (8, 8),
+    "unshare --cgroup --mount sh -c 'mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"' sh": (2, 2),
+}
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_a_namespace_hides_from_inside_and_ps_sees_it_from_outside(machine: VM, namespace: str) -> None:
+    bare, with_exec = NAMESPACES[namespace]
+    inside = f"systemd-run --quiet --pipe --wait --collect -p CPUQuota=200% {namespace}"
+    assert machine.ok(f"{inside} p1.27") == f"GOMAXPROCS={bare} NumCPU=8"
+    assert machine.ok(f"{inside} {HOOK} exec -- p1.27") == f"GOMAXPROCS={with_exec} NumCPU=8"
+    if bare == 8:
+        assert "not all could be read" in machine.run(f"{inside} {HOOK} exec --explain -- p1.27").stderr
+    job = machine.start(f"{inside} p1.27 ask", stdin=None)
+    try:
+        assert job.line() == f"GOMAXPROCS={bare} NumCPU=8"
+        row = ps(machine)["p1.27"]
+    finally:
+        machine.run("systemctl stop 'run-*.service'")
+        job.wait()
+    assert (row["gomaxprocs"], row["expected_gomaxprocs"], row["aligned"]) == (bare, 2, bare == 2)
+
+
+RUN = 'package main\n\nimport "runtime"\n\nfunc main() { println("took", runtime.GOMAXPROCS(0)) }\n'
+TEST = """package main
+
+import (
+	"runtime"
+	"testing"
+)
+
+func TestTaken(t *testing.T) { println("took", runtime.GOMAXPROCS(0)) }
+"""
+LINES = {"new": "1.27", "old": "1.24"}
+GO = {"GOFLAGS": "-trimpath -buildvcs=false", "GOENV": "off", "GOTOOLCHAIN": "local", "GOPROXY": "off",
+      "CGO_ENABLED": "0"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def modules(machine: VM) -> str:
+    """Two modules, and what go run and go test make of them, compiled on this machine; the shell's line to use them."""
+
+    def build(new: Path) -> None:
+        for name, line in LINES.items():
+            (new / name).mkdir()
+            (new / name / "go.mod").write_text(f"module m\n\ngo {line}\n")
+            (new / name / "main.go").write_text(RUN)
+            (new / name / "main_test.go").write_text(TEST)
+            env = {"PATH": "/usr/bin:/bin", "HOME": str(new), "GOCACHE": str(new / "cache"), **GO}
+            for words in (["run", "."], ["test", "-vet=off", "."]):
+                subprocess.run([disks.toolchain("1.27.3") / "bin/go", *words], cwd=new / name, env=env, check=True)
+
+    made = cache.built("go-modules", [RUN, TEST, str(LINES), str(GO), "1.27.3"], build)
+    machine.put_tree(made, "/srv/go")
+    machine.ok("chmod -R a+rwX /srv/go")
+    return " ".join(f"{key}='{value}'" for key, value in {**GO, "GOCACHE": "/srv/go/cache"}.items())
+
+
+@pytest.mark.usefixtures("quota")
+def test_go_run_and_go_test_by_the_module_s_go_line(machine: VM, modules: str) -> None:
+    """In a session below a limited slice every program is wrong; under a quota of its own those of old modules are."""
+    script = f"export {modules}\n"
+    for name in LINES:
+        script += f"cd /srv/go/{name}\n"
+        for go in ("go", "go-build-wrapper"):
+            script += f"{go} run . 2>&1\n{go} test -count=1 -vet=off -v . 2>&1 | grep ^took\n"
+        script += "cd / && go-build-wrapper run -C /srv/go/old . 2>&1\n"
+    session = machine.login("dev", script).stdout.split()[1::2]
+    assert session == ["8", "8", "2", "2", "2"] * 2
+    service = machine.ok(
+        'systemd-run --quiet --pipe --wait --collect -p CPUQuota=200% --setenv=HOME=/root bash -c "$1"', script
+    )
+    assert service.split()[1::2] == ["2", "2", "2", "2", "2", "8", "8", "2", "2", "2"]
 
 
 @pytest.mark.usefixtures("quota")

@@ -94,7 +94,9 @@ class GoProcess(Record):
         prediction = self.prediction
         if self.source == PREDICTED:
             if prediction.follows_quota:
-                unless = "if it was started here, and under a quota: it does not notice its first one"
+                unless = (
+                    "if it was started here, where there was a cpu.max already: one that comes later it never reads"
+                )
             elif prediction.follows_affinity:
                 unless = "if it was started here, and no quota has changed since: it follows none"
             else:
