@@ -25,7 +25,7 @@ def check(context: Context) -> Finding:
     evidence: dict[str, object] = {"hierarchy": chain.hierarchy, "path": chain.path}
     for level in chain.levels:
         if level.cpus is not None:
-            evidence[f"limit at {clean(level.path)}"] = f"{level.cpus:g} CPUs"
+            evidence[f"limit at {clean(level.path)}"] = cgroup.in_words(level.cpus)
     tightest = chain.tightest
     if not chain.certain:
         first = chain.problems[0]
@@ -34,4 +34,5 @@ def check(context: Context) -> Finding:
         return Finding(FAIL, f"the CPU limit cannot be read for certain: {first}", remedy, evidence)
     if tightest is None:
         return Finding(PASS, f"no CPU quota ({chain.hierarchy}, {clean(chain.path)})", "", evidence)
-    return Finding(PASS, f"{tightest.cpus:g} CPUs, set at {clean(tightest.path)} ({chain.hierarchy})", "", evidence)
+    limit = cgroup.in_words(tightest.cpus or 0)
+    return Finding(PASS, f"{limit}, set at {clean(tightest.path)} ({chain.hierarchy})", "", evidence)
