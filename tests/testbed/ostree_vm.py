@@ -18,12 +18,14 @@ from tests.testbed import cache, disks
 from tests.testbed.vm import VM, Boot, disk_format
 
 HERE = Path(__file__).parent
+BADGO = HERE.parent / "toolchains/badgo/main.go"
 GOROOT = "usr/lib/golang"
 RUNNING, NEWER = "1.25.5", "1.27.3"  # the Go of the deployment that is booted, and of the update
 
 
 class Commit(NamedTuple):
-    """One commit. `spoil` is shell, run where the overlay's files go, with $newer and $running for whole GOROOTs."""
+    """One commit. `spoil` is shell, run where the overlay's files go, with $newer and $running for whole GOROOTs and
+    $badgo for the go that misbehaves."""
 
     go: str
     spoil: str = ""
@@ -33,15 +35,11 @@ class Commit(NamedTuple):
 COMMITS = {
     "main": Commit(RUNNING),  # what the disk boots
     "good": Commit(NEWER),
-    "better": Commit(NEWER),
     "none": Commit(""),
     "truncated": Commit(NEWER, 'mkdir bin && head -c 5M "$newer/bin/go" >bin/go && chmod +x bin/go'),
     "other-go": Commit(NEWER, 'mkdir bin && cp "$running/bin/go" bin/go'),
     "other-compile": Commit(NEWER, 't=pkg/tool/linux_amd64 && mkdir -p $t && cp "$running/$t/compile" $t/compile'),
-    "hangs": Commit(
-        NEWER,
-        r"""mkdir bin && printf '#!/bin/sh\ntrap "" TERM\nwhile :; do sleep 1000; done\n' >bin/go && chmod +x bin/go""",
-    ),
+    "hangs": Commit(NEWER, 'mkdir bin && cp "$badgo" bin/go && echo "ignores SIGTERM" >mode'),
 }
 
 DRACUT_MODULES = (
@@ -84,18 +82,6 @@ def staged(vm: VM) -> str:
     return f"/ostree/deploy/{lines[0][0]}/deploy/{lines[0][1]}" if lines else ""
 
 
-def add_commit(vm: VM, name: str, overlay: Path, parent: str = "main") -> None:
-    """Adds debian/NAME to the repository of a running machine: another commit with a folder laid over it."""
-    vm.put_tree(overlay, f"/var/tmp/{name}")
-    vm.put(f"/var/tmp/{name}/usr/lib/testbed-commit", name)
-    # The repository is on a read-only mount, which only this command may write to.
-    vm.ok(
-        'unshare --mount sh -ec \'mount -o remount,rw /sysroot; exec ostree commit --repo=/ostree/repo "$@"\' sh "$@"',
-        *(f"--branch=debian/{name}", f"--subject={name}", f"--add-metadata-string=version={name}"),
-        *(f"--tree=ref=debian/{parent}", f"--tree=dir=/var/tmp/{name}"),
-    )
-
-
 def disk() -> Path:
     """The disk, never to be booted but by way of an overlay: debian/main deployed, the other COMMITS beside it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -103,13 +89,15 @@ def disk() -> Path:
         site = {"PYTHON3_SITELIB": "/usr/lib/python3/dist-packages"}  # Debian's, wherever this machine has it
         make = ["make", "--silent", "install", f"DESTDIR={ours}"]
         subprocess.run(make, cwd=cache.TREE, env={**os.environ, **site}, check=True)
-        recipe = [repository().name, HERE / "ostree_vm.py"]
+        recipe = [repository().name, HERE / "ostree_vm.py", BADGO]
         for path in sorted(p for p in ours.rglob("*") if p.is_file()):
             recipe += [str(path.relative_to(ours)), oct(path.lstat().st_mode), path]
         return cache.built("vm-ostree-disk", recipe, lambda new: make_disk(new, ours)) / "disk.img"
 
 
 def make_disk(new: Path, ours: Path) -> None:
+    from tests.toolchains.trees import build_badgo  # not where the package is built with the unit tests alone
+
     layer = new / "layer"
     disks.copy(ours, layer)
     units = [p for p in layer.glob("usr/lib/systemd/system/*.*") if p.is_file() and "\n[Install]\n" in p.read_text()]
@@ -125,8 +113,9 @@ def make_disk(new: Path, ours: Path) -> None:
         overlay = new / "overlay"
         goroot = overlay / GOROOT
         goroot.mkdir(parents=True)
-        whole = {key: str(disks.toolchain(version)) for key, version in (("newer", NEWER), ("running", RUNNING))}
-        subprocess.run(["bash", "-ec", spoil], cwd=goroot, env={**os.environ, **whole}, check=True)
+        given = {key: str(disks.toolchain(version)) for key, version in (("newer", NEWER), ("running", RUNNING))}
+        given["badgo"] = str(build_badgo())
+        subprocess.run(["bash", "-ec", spoil], cwd=goroot, env={**os.environ, **given}, check=True)
         (overlay / "usr/lib/testbed-commit").write_text(name)
         if not go:
             goroot.rmdir()
