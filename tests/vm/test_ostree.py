@@ -22,7 +22,7 @@ GATE = "/usr/libexec/go-health-hook/gate"
 GO = "/usr/lib/golang"
 STAYS = "is locked: this system stays the default"
 # An emulated processor is slow, and only answers that never come take all of it.
-SETTINGS = {"[budget]": "staged = 60\nboot = 240\nrpm-ostree = 14", "[ostree]": "on-failure = lock"}
+SETTINGS = {"[budget]": "staged = 60\nboot = 20\nrpm-ostree = 14", "[ostree]": "on-failure = lock"}
 
 
 def configure(vm: VM, **ostree_or_budget: str) -> None:
