@@ -27,6 +27,8 @@ UPGRADE = {
 }  # fmt: skip
 
 
+SITE = "/usr/lib/python3/dist-packages"
+
 # Waits for what a gate leaves behind, too: it announces until the gate's answer is long given.
 ALL_OF_IT = """
 import ctypes, os, subprocess, sys
@@ -66,6 +68,7 @@ def status(vm: VM) -> dict[str, Any]:
 
 
 def entries(vm: VM, kind: str) -> list[dict[str, Any]]:
+    vm.ok("journalctl --sync")  # on an emulated processor it may not have got to them yet
     return vm.journal(f"MESSAGE_ID={journal.MESSAGE_IDS[kind]}")
 
 
@@ -218,9 +221,16 @@ def test_systemd_takes_the_units_and_the_timer_refreshes(machine: VM) -> None:
     breaks(machine)
     gate(machine)
     machine.ok(f"rm {PROM}/go_health_hook.prom /etc/motd.d/go-health-hook")
+    # Where status looks for dnf 4 and its plugin: what no updater here asks holds nothing back.
+    machine.put(f"{SITE}/dnf/__init__.py", "")
+    machine.put(f"{SITE}/dnf-plugins/go_health_hook.py", "")
     machine.ok("systemctl start go-health-hook-status.service")
     assert "go_health_hook_misaligned_processes" in machine.get(f"{PROM}/go_health_hook.prom").decode()
     assert machine.get("/etc/motd.d/go-health-hook").startswith(b"Updates are held back")
+
+    machine.ok(f"rm -r {SITE}/dnf {SITE}/dnf-plugins && systemctl start go-health-hook-status.service")
+    assert machine.run("test -e /etc/motd.d/go-health-hook").status == 1
+    assert status(machine)["blocks"] == []
 
 
 def test_status_shows_the_updaters_timers_as_systemd_sees_them(machine: VM) -> None:
