@@ -232,7 +232,7 @@ def test_discarded_and_only_warned_about(machine: VM) -> None:
     assert locked(machine)
     assert note(machine)["ours"]
     assert status(machine)["exit_status"] == 1
-    machine.ok("umount /usr/bin")
+    machine.ok("rm /usr/bin/rpm-ostree")
 
     configure(machine, ostree="on-failure = warn")
     since = now(machine)
@@ -251,7 +251,7 @@ def test_a_guard_that_is_killed_hung_or_gone_holds_nothing_up(machine: VM) -> No
     machine.ok("systemctl stop --no-block ostree-finalize-staged.service")
     heard(machine, since, f"Stopping {GUARD}")
     machine.ok(f"systemctl kill --signal=KILL {GUARD}; systemctl stop ostree-finalize-staged.service")
-    heard(machine, since, f"{GUARD}: Control process exited, code=killed", "Bootloader updated")
+    heard(machine, since, f"{GUARD}: Sent signal SIGKILL to control process", "Bootloader updated")
     assert not machine.ok("ostree admin status").startswith("*")
 
     # Killed by systemd once its time is over; here that is cut short.
