@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from go_health_hook.config import Config
 
-COMMANDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "commands")
-GATES = os.path.join(os.path.dirname(COMMANDS), "gates")
+HERE = os.path.dirname(os.path.abspath(__file__))
+# The CPU tools are a package of their own, which may be absent (go-health-hook-tools).
+ROOMS = ("commands", "cpu")
 WITH_VALUE = {"--budget", "--root", "--goroot", "--config"}
 
 
@@ -90,17 +91,21 @@ def main_parser() -> argparse.ArgumentParser:
 
 
 def commands() -> list[str]:
-    """What may stand in the command's place: one file of commands/ each, and `gate`."""
-    return sorted([*_modules(COMMANDS), "gate"])
+    """What may stand in the command's place: one file of commands/ or cpu/ each, and `gate`."""
+    return sorted([*(name for room in ROOMS for name in _modules(room)), "gate"])
 
 
 def gates() -> list[str]:
     """The gates' names as the command line has them: one file of gates/ each."""
-    return [name.replace("_", "-") for name in _modules(GATES)]
+    return [name.replace("_", "-") for name in _modules("gates")]
 
 
-def _modules(directory: str) -> list[str]:
-    return sorted({n.split(".")[0] for n in os.listdir(directory) if n.endswith(".py") and n[0] != "_"})
+def _modules(room: str) -> list[str]:
+    try:
+        names = os.listdir(f"{HERE}/{room}")
+    except OSError:
+        return []
+    return sorted({n.split(".")[0] for n in names if n.endswith(".py") and n[0] != "_"})
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], str, list[str]]:
@@ -150,8 +155,8 @@ def _open_standard_streams() -> None:
 
 
 def _main(argv: list[str]) -> int:
-    if argv and argv[0] in _modules(COMMANDS):
-        quick = getattr(_module(argv[0]), "quick", None)
+    if argv and argv[0] in commands() and argv[0] != "gate":
+        quick = getattr(command_module(argv[0]), "quick", None)
         status: int | None = quick(argv[1:]) if quick else None
         if status is not None:
             return status
@@ -200,7 +205,7 @@ def _command(name: str, args: argparse.Namespace, rest: list[str]) -> int:
     A command whose start must be quick has `quick(words)` beside it, called with what follows its name before anything
     else is imported: it returns the exit status, or None to have the words parsed after all.
     """
-    module = _module(name)
+    module = command_module(name)
     args = command_parser(name, module).parse_args(rest, args)
     if getattr(module, "RUNS_COMMAND", False) and args.cmd[:1] == ["--"]:
         args.cmd = args.cmd[1:]
@@ -208,8 +213,10 @@ def _command(name: str, args: argparse.Namespace, rest: list[str]) -> int:
     return status
 
 
-def _module(name: str) -> Any:
-    return importlib.import_module(f"go_health_hook.commands.{name}")
+def command_module(name: str) -> Any:
+    """The module of a command."""
+    room = next(room for room in ROOMS if name in _modules(room))
+    return importlib.import_module(f"go_health_hook.{room}.{name}")
 
 
 def _gate(args: argparse.Namespace, rest: list[str]) -> int:

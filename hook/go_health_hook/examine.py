@@ -7,15 +7,16 @@ import os
 import threading
 import time
 
-from go_health_hook import checks, sandbox
+from go_health_hook import checks
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
 from go_health_hook.go import maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
+from go_health_hook.run import sandbox
+from go_health_hook.run.worker import Worker
 from go_health_hook.text import clean
 from go_health_hook.verdict import ERROR, FAIL, OFF, SKIP, TIMEOUT, Examination, Finding, weigh
-from go_health_hook.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

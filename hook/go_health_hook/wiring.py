@@ -7,8 +7,8 @@ import contextlib
 import glob
 import os
 
-from go_health_hook import deployments, process
-from go_health_hook.linux import services
+from go_health_hook.linux import ostree, services
+from go_health_hook.run import process
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -96,7 +96,7 @@ class Wiring:
         self.units = services.show(asked, deadline) if not self.base else {}
         self.asked = bool(self.units)
         # A deployment that is not booted has /ostree as a link that leads nowhere.
-        self.ostree = self._exists(deployments.BOOTED) or bool(self.base and os.path.lexists(f"{self.base}/ostree"))
+        self.ostree = self._exists(ostree.BOOTED) or bool(self.base and os.path.lexists(f"{self.base}/ostree"))
         self.gates = [self._dnf5(), self._dnf4(), self._rpm_ostree(), self._staged(), self._boot()]
         self.unread = self._unread()
         self.timers = self._timers()

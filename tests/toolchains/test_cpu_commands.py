@@ -19,9 +19,9 @@ from tests.toolchains.deadfs import dead_mount
 from tests.toolchains.test_live_cgroups import Groups, groups  # noqa: F401
 from tests.toolchains.trees import CACHE, TOP, real
 
-from go_health_hook.commands import bench
+from go_health_hook.cpu import _processes, bench
 from go_health_hook.deadline import Deadline
-from go_health_hook.go import buildinfo, processes
+from go_health_hook.go import buildinfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "s
 DECIDE = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from go_health_hook.commands.exec import decide
+from go_health_hook.cpu.exec import decide
 decision = decide(sys.argv[2:], os.environ, affinity=8)
 print(decision.value, decision.why)
 """
@@ -151,7 +151,7 @@ def test_a_process_that_holds_ps_up_is_left_out(tmp_path: Path) -> None:
         (tmp_path / "proc/1/exe").symlink_to(tmp_path / "dead/program")
         (tmp_path / f"proc/{process.pid}").symlink_to(f"/proc/{process.pid}")
         (tmp_path / "proc/self").symlink_to("/proc/self")
-        seen = processes.survey(lambda one: one.pid, Deadline(60.0), str(tmp_path / "proc"))
+        seen = _processes.survey(lambda one: one.pid, Deadline(60.0), str(tmp_path / "proc"))
         assert asked.is_set()
     assert (seen.found, seen.missed) == ([process.pid], 1)
 
@@ -161,10 +161,10 @@ def test_a_process_that_costs_too_much_memory_is_left_out(tmp_path: Path) -> Non
     with started(waiting.program("1.27")) as first, started(waiting.program("1.27")) as last:
         assert taken(first) == taken(last)
 
-        def shown(one: processes.GoProcess) -> tuple[int, int]:
+        def shown(one: _processes.GoProcess) -> tuple[int, int]:
             return one.pid, len(bytes(1 << 30)) if one.pid == first.pid else 0
 
-        seen = processes.survey(shown, Deadline(60.0))
+        seen = _processes.survey(shown, Deadline(60.0))
     assert (last.pid, 0) in seen.found
     assert first.pid not in dict(seen.found)
     assert seen.missed == 1

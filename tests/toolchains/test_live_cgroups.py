@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.toolchains import eight_cpus
 
+from go_health_hook.cpu import _throttling
 from go_health_hook.go.maxprocs import expected, predict
 from go_health_hook.go.versions import parse_version
-from go_health_hook.linux import cgroup, mountinfo, throttling
+from go_health_hook.linux import cgroup, mountinfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,11 +233,11 @@ def test_a_limit_above_the_leaf_is_the_one_that_bites(groups: Groups) -> None:
     chain = cgroup.read_group(groups.path("slice/unit"))
     assert chain.tightest
     assert (chain.tightest.path, chain.quota_cpus) == (groups.path("slice"), 0.1)
-    there = throttling.read_stat(chain.tightest.directory)
+    there = _throttling.read_stat(chain.tightest.directory)
     assert there
     assert there.throttled
     assert there.throttled_us
-    leaf = throttling.read_stat(chain.levels[0].directory)
+    leaf = _throttling.read_stat(chain.levels[0].directory)
     assert leaf
     assert not leaf.throttled
 

@@ -15,9 +15,9 @@ import pytest
 from tests.leftovers import DEAD, left_behind
 from tests.toolchains.trees import Hook, copy, real, replace
 
-from go_health_hook import process
-from go_health_hook import sandbox as sandboxes
 from go_health_hook.deadline import Deadline
+from go_health_hook.run import process
+from go_health_hook.run import sandbox as sandboxes
 
 
 @pytest.fixture

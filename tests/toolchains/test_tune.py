@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from go_health_hook.commands import tune
+from go_health_hook.cpu import tune
 
 if TYPE_CHECKING:
     from tests.toolchains.trees import Hook

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.cases import CASES, make, read, read_case
 
-from go_health_hook.linux import cgroup, mountinfo, throttling
+from go_health_hook.cpu import _throttling
+from go_health_hook.linux import cgroup, mountinfo
 from go_health_hook.linux.kernel_files import Malformed
 
 
@@ -265,13 +266,13 @@ def test_escapes_that_are_none(field: bytes) -> None:
 
 @given(st.binary(max_size=200) | st.sampled_from([b"max 100000\n", b"1 2\n"]))
 def test_limit_files_are_read_or_malformed(data: bytes) -> None:
-    for parse in (cgroup.parse_cpu_max, cgroup.parse_quota_v1, cgroup.parse_period_v1, throttling.parse_pressure):
+    for parse in (cgroup.parse_cpu_max, cgroup.parse_quota_v1, cgroup.parse_period_v1, _throttling.parse_pressure):
         try:
             parse(data)
         except Malformed as e:
             assert str(e).isprintable()
     try:
-        throttling.parse_stat(data)
+        _throttling.parse_stat(data)
     except Malformed as e:
         assert str(e).isprintable()
 
@@ -315,19 +316,19 @@ def test_whatever_proc_says_a_chain_comes_of_it(entries: bytes, mounts: bytes, l
 def test_throttling_so_far(tmp_path: Path) -> None:
     v2 = b"usage_usec 9\nuser_usec 5\nsystem_usec 4\nnr_periods 3\nnr_throttled 2\nthrottled_usec 1\nnr_bursts 0\n"
     v1 = b"nr_periods 3\nnr_throttled 2\nthrottled_time 7654321\n"
-    assert throttling.parse_stat(v2) == throttling.Stat(9, 3, 2, 1)
-    assert throttling.parse_stat(v1) == throttling.Stat(None, 3, 2, 7654)
-    assert throttling.parse_stat(b"usage_usec 9\n") == throttling.Stat(9, None, None, None)
-    assert throttling.read_stat(str(tmp_path)) is None
-    assert throttling.read_pressure(str(tmp_path)) is None
+    assert _throttling.parse_stat(v2) == _throttling.Stat(9, 3, 2, 1)
+    assert _throttling.parse_stat(v1) == _throttling.Stat(None, 3, 2, 7654)
+    assert _throttling.parse_stat(b"usage_usec 9\n") == _throttling.Stat(9, None, None, None)
+    assert _throttling.read_stat(str(tmp_path)) is None
+    assert _throttling.read_pressure(str(tmp_path)) is None
     pressure = b"some avg10=12.34 avg60=0.00 avg300=100.00 total=555\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
     make(tmp_path, {"cpu.stat": v2, "cpu.pressure": pressure})
-    assert throttling.read_stat(str(tmp_path)) == throttling.Stat(9, 3, 2, 1)
-    assert throttling.read_pressure(str(tmp_path)) == throttling.Pressure(12.34, 0.0, 100.0, 555)
+    assert _throttling.read_stat(str(tmp_path)) == _throttling.Stat(9, 3, 2, 1)
+    assert _throttling.read_pressure(str(tmp_path)) == _throttling.Pressure(12.34, 0.0, 100.0, 555)
     for bad in [b"", b"full avg10=1", b"some avg10=x avg60=0.00 avg300=0.00 total=1\n", b"some total=1\n"]:
         with pytest.raises(Malformed):
-            throttling.parse_pressure(bad)
+            _throttling.parse_pressure(bad)
     with pytest.raises(Malformed):
-        throttling.parse_stat(b"nr_periods many\n")
+        _throttling.parse_stat(b"nr_periods many\n")
     with pytest.raises(OSError, match="No such file"):
-        throttling.read_stat(str(tmp_path / "gone"))
+        _throttling.read_stat(str(tmp_path / "gone"))

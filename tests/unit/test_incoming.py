@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from go_health_hook.packages import incoming
-from go_health_hook.packages.installed import Owner, Ownership
+from go_health_hook.go import incoming
+from go_health_hook.linux.rpmdb import Owner, Ownership
 
 HOME = "/usr/lib/golang"
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from go_health_hook.go import settings
+from go_health_hook.cpu import _settings
+from go_health_hook.cpu._modules import arguments, at_hand, chdir, source_directives
 from go_health_hook.go.maxprocs import gate
-from go_health_hook.go.modules import arguments, at_hand, chdir, source_directives
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +122,7 @@ def test_settings_of_the_environment_the_user_and_goroot(tmp_path: Path) -> None
     go = str(goroot / "bin/go")
 
     def said(**env: str) -> list[str]:
-        found = settings.effective({"HOME": str(home), **env}, go)
+        found = _settings.effective({"HOME": str(home), **env}, go)
         return [found.get(key, "-") for key in ("GOTOOLCHAIN", "GOFLAGS", "GOPROXY", "GOSUMDB", "lower")]
 
     assert said() == ["go1.24.11", "-mod=mod -v", "a,b", "", "-"]
@@ -131,13 +131,13 @@ def test_settings_of_the_environment_the_user_and_goroot(tmp_path: Path) -> None
     assert said(GOENV=str(tmp_path / "other")) == ["auto", "-", "other", "off", "-"]
     assert said(XDG_CONFIG_HOME=str(home / ".config"), HOME="/nonexistent")[0] == "go1.24.11"
     assert said(XDG_CONFIG_HOME="relative")[0] == "auto"
-    assert settings.effective({"GOENV": "/nonexistent"}) == {"GOENV": "/nonexistent"}
+    assert _settings.effective({"GOENV": "/nonexistent"}) == {"GOENV": "/nonexistent"}
 
 
 def test_goflags_are_parted_and_put_together_as_go_does() -> None:
     for text, words in ((" -v\t'-ldflags=-s -w' \"-exec=a 'b'\"", ["-v", "-ldflags=-s -w", "-exec=a 'b'"]),
                         ("", []), ("''", [""]), ("-x=a'b", ["-x=a'b"])):  # fmt: skip
-        assert settings.split(text) == words
-        assert settings.split(settings.join(words)) == words
+        assert _settings.split(text) == words
+        assert _settings.split(_settings.join(words)) == words
     with pytest.raises(ValueError, match="both kinds"):
-        settings.join(["'\""])
+        _settings.join(["'\""])

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from tests.leftovers import left_behind
 
-from go_health_hook import process
-from go_health_hook import sandbox as sandboxes
 from go_health_hook.deadline import Deadline
-from go_health_hook.process import MAX_OUTPUT, run, run_series
-from go_health_hook.sandbox import MAX_DATA, MAX_FILE, Sandbox
-from go_health_hook.worker import Worker
+from go_health_hook.run import process
+from go_health_hook.run import sandbox as sandboxes
+from go_health_hook.run.process import MAX_OUTPUT, run, run_series
+from go_health_hook.run.sandbox import MAX_DATA, MAX_FILE, Sandbox
+from go_health_hook.run.worker import Worker
 
 LONG = 60.0
 

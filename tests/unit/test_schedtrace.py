@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from go_health_hook.announce import chart
-from go_health_hook.go.schedtrace import HOLD, Separator
+from go_health_hook.cpu import _chart
+from go_health_hook.cpu._schedtrace import HOLD, Separator
 
 OLD = (
     b"SCHED 2010ms: gomaxprocs=8 idleprocs=5 threads=9 spinningthreads=0 needspinning=0 idlethreads=2"
@@ -122,18 +122,18 @@ def test_a_prompt_comes_through_at_once() -> None:
 
 
 def test_sparks_keep_to_their_width_and_height() -> None:
-    values = chart.resample([(0.1, 1.0), (0.2, 3.0), (0.9, 8.0), (1.5, 4.0)], 1.0, 10)
+    values = _chart.resample([(0.1, 1.0), (0.2, 3.0), (0.9, 8.0), (1.5, 4.0)], 1.0, 10)
     assert values == [None, 1.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 6.0]
-    assert chart.spark(values, 6.0, True) == " ▁▄▄▄▄▄▄▄█"
-    assert chart.spark([0.0, 5.0], 0.0, False) == " 1"
+    assert _chart.spark(values, 6.0, True) == " ▁▄▄▄▄▄▄▄█"
+    assert _chart.spark([0.0, 5.0], 0.0, False) == " 1"
 
 
 def test_svg_is_well_formed_whatever_the_names() -> None:
-    panel = chart.Panel('<"&>', "%")
+    panel = _chart.Panel('<"&>', "%")
     panel.areas.append(("a]]>", "used", [(0.0, 1.0), (2.0, 13.0)]))
     panel.lines.append(("b", "procs", [(0.5, 8.0), (1.0, 2.0)], True))
     panel.level = ("allowed", 2.0)
-    tree = ET.fromstring(chart.svg("x < y & z", '"', [panel, chart.Panel("empty", "")], 2.0))
+    tree = ET.fromstring(_chart.svg("x < y & z", '"', [panel, _chart.Panel("empty", "")], 2.0))
     texts = [t.text for t in tree.iter("{http://www.w3.org/2000/svg}text")]
     assert {"x < y & z", '<"&>', "a]]>", "15%", "2 s"} <= set(texts)
     assert panel.top() == 15

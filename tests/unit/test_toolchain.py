@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from go_health_hook import deployments
 from go_health_hook.checks import Context, _remedies
 from go_health_hook.config import load
 from go_health_hook.deadline import Deadline
 from go_health_hook.examine import severities
 from go_health_hook.go.toolchain import find
+from go_health_hook.linux import ostree
 from go_health_hook.subject import Subject
 
 
@@ -84,7 +84,7 @@ def test_a_go_that_leads_to_what_is_left_is_judged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("goroot", "kind", "ostree", "words"),
+    ("goroot", "kind", "on_ostree", "words"),
     [
         ("usr/lib/golang", "running", False, "dnf distro-sync"),
         ("usr/lib/golang", "running", True, "rpm-ostree upgrade"),
@@ -96,11 +96,11 @@ def test_a_go_that_leads_to_what_is_left_is_judged(tmp_path: Path) -> None:
     ],
 )
 def test_the_remedy_is_in_the_words_of_what_installed_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goroot: str, kind: str, ostree: bool, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goroot: str, kind: str, on_ostree: bool, words: str
 ) -> None:
     plant(tmp_path, goroot)
     (tmp_path / "ostree-booted").touch()
-    monkeypatch.setattr(deployments, "BOOTED", str(tmp_path / ("ostree-booted" if ostree else "none")))
+    monkeypatch.setattr(ostree, "BOOTED", str(tmp_path / ("ostree-booted" if on_ostree else "none")))
     subject = Subject(kind, str(tmp_path))
     toolchain = find(subject)
     assert toolchain

@@ -16,7 +16,7 @@ import pytest
 from go_health_hook.deadline import Deadline
 from go_health_hook.gates import _transaction
 from go_health_hook.gates._transaction import Item, Transaction, is_automatic
-from go_health_hook.packages import incoming
+from go_health_hook.go import incoming
 
 HOOK = Path(_transaction.__file__).parents[2]
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +30,7 @@ def strings(tree: ast.AST) -> Iterator[str]:
 def flags(name: str) -> set[str]:
     if name == "gate":
         return set()
-    parser = (
-        cli.command_parser(name, importlib.import_module(f"go_health_hook.commands.{name}"))
-        if name
-        else cli.main_parser()
-    )
+    parser = cli.command_parser(name, cli.command_module(name)) if name else cli.main_parser()
     return {flag for action in parser._actions for flag in action.option_strings}
 
 

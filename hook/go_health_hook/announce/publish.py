@@ -11,8 +11,8 @@ import time
 from go_health_hook.announce import journal, metrics, motd, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_INTERNAL, EXIT_TIMEOUT, HookError
+from go_health_hook.run.worker import Worker
 from go_health_hook.text import clean
-from go_health_hook.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

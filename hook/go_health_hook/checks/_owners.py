@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from go_health_hook.packages.installed import Ownership, ownership
+from go_health_hook.linux.rpmdb import Ownership, ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -27,6 +27,6 @@ def reinstall(context: Context) -> str:
 
 
 def _on_ostree() -> bool:
-    from go_health_hook import deployments
+    from go_health_hook.linux import ostree
 
-    return deployments.on_ostree()
+    return ostree.on_ostree()

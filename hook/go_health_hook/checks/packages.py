@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from go_health_hook.checks import Context
 from go_health_hook.checks._owners import owners
-from go_health_hook.packages.installed import changed
+from go_health_hook.linux.rpmdb import changed
 from go_health_hook.verdict import FAIL, PASS, SKIP, Finding
 
 SEVERITY = "advisory"

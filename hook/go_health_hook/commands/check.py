@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from go_health_hook import override
-from go_health_hook.announce import text
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.examine import examine
+from go_health_hook.report import table
+from go_health_hook.run.worker import bounded
 from go_health_hook.subject import Subject
-from go_health_hook.worker import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, settings: Config) -> int:
 
         print(json.dumps({**examination.to_dict(), "override": overridden}, indent=2))
     else:
-        print(text.report(examination, dry_run=args.dry_run, verbose=args.verbose))
+        print(table.report(examination, dry_run=args.dry_run, verbose=args.verbose))
         if overridden:
             print(f"Updates are {overridden}")
     if not args.dry_run and not args.goroot and subject.kind == "running":

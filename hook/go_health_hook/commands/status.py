@@ -8,9 +8,9 @@ import time
 
 from go_health_hook import VERSION, override
 from go_health_hook.announce import motd, publish, record
-from go_health_hook.announce.style import Style
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
+from go_health_hook.report.style import Style
 from go_health_hook.text import clean
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wiring
 
@@ -249,6 +249,6 @@ def _misaligned() -> int | None:
         import psutil  # noqa: F401
     except ImportError:
         return None
-    from go_health_hook.go.processes import survey
+    from go_health_hook.cpu._processes import survey
 
     return survey(lambda process: process.aligned, Deadline(PROCESS_SECONDS)).found.count(False)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from go_health_hook.config import Config
     from go_health_hook.deadline import Deadline
-    from go_health_hook.deployments import Deployment
+    from go_health_hook.linux.ostree import Deployment
     from go_health_hook.subject import Subject
 
 KEPT = "/var/lib/go-health-hook/refused.json"

@@ -9,9 +9,9 @@ import sys
 from go_health_hook import files, override
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_USAGE, BadInput, HookError
+from go_health_hook.run.worker import bounded
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
-from go_health_hook.worker import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from go_health_hook.config import Config
-    from go_health_hook.packages.incoming import Incoming, Place
+    from go_health_hook.go.incoming import Incoming, Place
     from go_health_hook.verdict import Examination
 
 # What the updater is kept waiting at most, whatever [budget] says: the time-out in the action line is the last resort.
@@ -201,7 +201,7 @@ def _go_owner(goroot: str, deadline: Deadline) -> str:
     """The name of the installed package that has the go command, or an empty string."""
 
     def look() -> str:
-        from go_health_hook.packages.installed import ownership
+        from go_health_hook.linux.rpmdb import ownership
 
         go = ownership("/", goroot).go
         return go.name if go else ""
@@ -281,7 +281,7 @@ def _looks(goroot: str) -> str:
 
 def _installed(names: Sequence[str]) -> bool:
     """Whether a package of one of these names is installed."""
-    from go_health_hook.packages.installed import has_any
+    from go_health_hook.linux.rpmdb import has_any
 
     return has_any(names)
 
@@ -305,7 +305,7 @@ def _judge_incoming(
     transaction: Transaction, settings: Config, deadline: Deadline, goroot: str, names: set[str]
 ) -> Outcome | None:
     """Judge the toolchain that the transaction will leave behind; None where it turns out to bring nothing of Go."""
-    from go_health_hook.packages import incoming
+    from go_health_hook.go import incoming
 
     evrs = {item.evr for item in transaction.items if item.name in names}
     candidates = [item for item in transaction.items if item.coming and (item.name in names or item.evr in evrs)]
@@ -343,7 +343,7 @@ def _judge_incoming(
 
 def _find(items: Sequence[Item], deadline: Deadline) -> list[str]:
     """The files of incoming packages, each known by its header. Raises FileNotFoundError, TimeoutError."""
-    from go_health_hook.packages import incoming
+    from go_health_hook.go import incoming
 
     turns = {item.full: iter(item.places()) for item in items}
     found: dict[str, str] = {}
@@ -361,7 +361,7 @@ def _find(items: Sequence[Item], deadline: Deadline) -> list[str]:
 
 def _can_view(deadline: Deadline) -> bool:
     """Whether bubblewrap is there and works here."""
-    from go_health_hook import process, sandbox
+    from go_health_hook.run import process, sandbox
 
     if not sandbox.host().bwrap:
         return False

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from go_health_hook import deployments
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
 from go_health_hook.examine import examine
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
+from go_health_hook.linux import ostree
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -49,7 +49,7 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
         return EXIT_ALLOW
     say(ERR, f"Go is broken after this boot: {verdict.reason}")
     say_remedies(examination)
-    if deployments.on_ostree():
+    if ostree.on_ostree():
         _tell_deployment()
     say_override("to let this boot pass once anyway")
     return EXIT_ALLOW if args.dry_run else EXIT_BLOCK
@@ -76,7 +76,7 @@ def _tell_deployment() -> None:
     """Say which deployment this is, what changed in Go since the previous one, and how to roll back."""
     deadline = Deadline(TELL_SECONDS)
     try:
-        state = deployments.on_disk(deadline)
+        state = ostree.on_disk(deadline)
     except HookError as error:
         say(INFO, error.line())
         return
@@ -87,9 +87,9 @@ def _tell_deployment() -> None:
         say(NOTICE, "there is no previous deployment to roll back to")
         return
     try:
-        changes = deployments.go_changes(previous, booted, deadline)
+        changes = ostree.go_changes(previous, booted, deadline)
         what = ", ".join(str(c) for c in changes) or "no package of Go"
         say(NOTICE, f"changed since {previous.name}: {what}")
     except HookError as error:
         say(INFO, f"what changed since {previous.name} is not known: {error.line()}")
-    say(NOTICE, f"to roll back: {deployments.how_to_roll_back(state)}")
+    say(NOTICE, f"to roll back: {ostree.how_to_roll_back(state)}")

@@ -8,8 +8,8 @@ import sys
 
 from go_health_hook.errors import BadInput
 from go_health_hook.gates import _transaction as shared
-from go_health_hook.packages.installed import ownership
-from go_health_hook.worker import bounded
+from go_health_hook.linux.rpmdb import ownership
+from go_health_hook.run.worker import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

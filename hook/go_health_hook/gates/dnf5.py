@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from go_health_hook.config import Config
-    from go_health_hook.packages.incoming import Place
+    from go_health_hook.go.incoming import Place
 
 MAX_REPLY = 64 << 20
 REPLY_SECONDS = 30.0  # dnf5 answers at once, out of its memory

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook import deployments
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, BadInput, HookError
 from go_health_hook.examine import examine
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
+from go_health_hook.linux import ostree
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from go_health_hook.config import Config
-    from go_health_hook.deployments import State
+    from go_health_hook.linux.ostree import State
 
 
 # How long the announcement may take (seconds): what the unit's ExecStartPre= leaves behind is killed.
@@ -40,7 +40,7 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
     settings = configuration()
     deadline = Deadline(args.budget if args.budget is not None else settings.get("budget", "rpm-ostree"))
     # Asked from the start: should the toolchain hang, there would be no time left for it afterwards.
-    inquiry = deployments.Inquiry(deadline) if deployments.on_ostree() else None
+    inquiry = ostree.Inquiry(deadline) if ostree.on_ostree() else None
     examination = examine(Subject(), settings, deadline)
     verdict = examination.verdict
     let = overridden() if verdict.block else None
@@ -66,16 +66,16 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
         return EXIT_ALLOW
     say(ERR, f"the automatic update is stopped, the running Go is broken: {verdict.reason}")
     say_remedies(examination)
-    say(NOTICE, f"on an image system: {deployments.how_to_roll_back(state)}, or update by hand: {_by_hand()}")
+    say(NOTICE, f"on an image system: {ostree.how_to_roll_back(state)}, or update by hand: {_by_hand()}")
     say_override("to let automatic updates go on once anyway")
     return EXIT_ALLOW if args.dry_run else EXIT_BLOCK
 
 
 def _by_hand() -> str:
-    return "ostree admin upgrade" if deployments.driver() == "ostree" else f"{deployments.driver()} upgrade"
+    return "ostree admin upgrade" if ostree.driver() == "ostree" else f"{ostree.driver()} upgrade"
 
 
-def _repair(inquiry: deployments.Inquiry, deadline: Deadline) -> tuple[State | None, str]:
+def _repair(inquiry: ostree.Inquiry, deadline: Deadline) -> tuple[State | None, str]:
     """The deployments, where they can be read, and what waits for this machine that brings another Go, in words."""
     try:
         update = inquiry.answer()
@@ -87,7 +87,7 @@ def _repair(inquiry: deployments.Inquiry, deadline: Deadline) -> tuple[State | N
         say(INFO, f"rpm-ostree was not asked what waits: {error.line()}")
         try:
             # When the bus took all the time there was: this is a few milliseconds, and decides whether Go is repaired.
-            state = deployments.on_disk(Deadline(max(deadline.remaining(), READ_SECONDS)))
+            state = ostree.on_disk(Deadline(max(deadline.remaining(), READ_SECONDS)))
         except HookError as unread:
             say(INFO, unread.line())
             return None, ""

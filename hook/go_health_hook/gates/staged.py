@@ -6,13 +6,13 @@ The answer to the updater is ostree's own finalization lock. Only a lock that is
 
 from __future__ import annotations
 
-from go_health_hook import deployments
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
 from go_health_hook.examine import examine, severities
 from go_health_hook.gates import _refused
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
+from go_health_hook.linux import ostree
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 from go_health_hook.verdict import Examination, Verdict
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from go_health_hook.config import Config
-    from go_health_hook.deployments import Deployment
     from go_health_hook.gates._refused import Note
+    from go_health_hook.linux.ostree import Deployment
 
 GATE = "staged"
 # How long the announcement may take (seconds), since what this unit leaves behind is killed: nobody waits for it but a
@@ -54,7 +54,7 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
     for word in args.arguments:
         if word not in WORDS:
             raise BadInput(f"gate staged does not take {clean(word)!r}", hint=f"it takes: {', '.join(WORDS)}")
-    if not deployments.on_ostree():
+    if not ostree.on_ostree():
         say(INFO, "not booted from an ostree deployment: no update is staged here")
         return EXIT_ALLOW
     settings = configuration()
@@ -66,7 +66,7 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
     try:
         for left in reversed(range(1 if at_shutdown or args.dry_run else MAX_ROUNDS)):
             deadline = Deadline(budget + READ_SECONDS + LOCK_SECONDS)
-            staged = deployments.on_disk(deadline.within(READ_SECONDS)).staged
+            staged = ostree.on_disk(deadline.within(READ_SECONDS)).staged
             if staged is None:
                 if not args.dry_run:
                     _nothing_staged(settings)
@@ -118,7 +118,7 @@ class _Gate:
     def settled(self) -> bool:
         """Whether what was decided upon is still what is there; yes where that cannot be read."""
         try:
-            now = deployments.on_disk(Deadline(READ_SECONDS)).staged
+            now = ostree.on_disk(Deadline(READ_SECONDS)).staged
         except HookError as error:
             say(INFO, f"not looked at again: {error.line()}")
             return True
@@ -214,7 +214,7 @@ class _Gate:
         self.locked = False
         if not self._is_staged():
             return  # the lock that is there now is another deployment's
-        deployments.unlock(self.deadline.within(LOCK_SECONDS))
+        ostree.unlock(self.deadline.within(LOCK_SECONDS))
         self.note.ours = False
         publish.note("unlocked", f"{self.staged.name}: the finalization lock of go-health-hook has been lifted")
         say(NOTICE, f"{self.staged.name}: our finalization lock has been lifted")
@@ -235,7 +235,7 @@ class _Gate:
             try:
                 if self.staged.soft:
                     # It would be booted into all the same, and without the settings that the finalization merges.
-                    deployments.cancel_soft_reboot(self.deadline.within(LOCK_SECONDS))
+                    ostree.cancel_soft_reboot(self.deadline.within(LOCK_SECONDS))
                     say(NOTICE, "the soft reboot that was prepared for it has been taken back")
                 held = self.staged.locked or self._lock()
             except HookError as error:
@@ -263,13 +263,13 @@ class _Gate:
         self.note.ours = True
         _kept(self.note.write)
         try:
-            self.note.ours = deployments.lock(self.deadline.within(LOCK_SECONDS))
+            self.note.ours = ostree.lock(self.deadline.within(LOCK_SECONDS))
         except HookError:
             self.note.ours = False
             raise
         self.locked = True
         try:
-            now = deployments.on_disk(Deadline(READ_SECONDS)).staged
+            now = ostree.on_disk(Deadline(READ_SECONDS)).staged
         except HookError as error:
             say(WARNING, f"it is not known whether another one was staged meanwhile: {error.line()}")
             return True
@@ -286,7 +286,7 @@ class _Gate:
         if self.settings.get("ostree", "on-failure") != "discard" or not self.note.ours or self.at_shutdown:
             return False
         try:
-            deployments.discard(Deadline(LOCK_SECONDS))
+            ostree.discard(Deadline(LOCK_SECONDS))
         except HookError as error:
             say(ERR, f"{self.staged.name} could not be discarded; it stays locked: {error.line()}")
             return False
@@ -298,7 +298,7 @@ class _Gate:
 
     def _is_staged(self) -> bool:
         """Whether what was judged is still what is staged. Raises HookError."""
-        now = deployments.on_disk(Deadline(READ_SECONDS)).staged
+        now = ostree.on_disk(Deadline(READ_SECONDS)).staged
         return now is not None and now.id == self.staged.id
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook.sandbox import NOBODY, host
+from go_health_hook.run.sandbox import NOBODY, host
 
 SYSTEM = "/var/cache/go-health-hook"
 

@@ -7,9 +7,9 @@ from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from go_health_hook import process
     from go_health_hook.deadline import Deadline
     from go_health_hook.go.toolchain import Toolchain
+    from go_health_hook.run import process
 
 # runtime/proc.go, schedtrace: "SCHED 0ms: gomaxprocs=8 idleprocs=5 threads=5 …"
 SCHED, FIELD = b"SCHED ", b"ms: gomaxprocs="

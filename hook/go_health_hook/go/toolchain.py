@@ -17,9 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from go_health_hook import process
     from go_health_hook.deadline import Deadline
-    from go_health_hook.sandbox import Sandbox
+    from go_health_hook.run import process
+    from go_health_hook.run.sandbox import Sandbox
 
 # Where `go` is looked for. Root's own PATH is not asked: sudo and cron bring a user's along.
 SEARCH = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
@@ -177,7 +177,7 @@ class Toolchain:
 
     def cache_environment(self, cache: str) -> dict[str, str]:
         """What makes the go command use a build cache of the host, bound into its view, rather than one of its own."""
-        from go_health_hook.sandbox import host
+        from go_health_hook.run.sandbox import host
 
         if not cache:
             return {}
@@ -185,7 +185,7 @@ class Toolchain:
 
     def sandbox(self, writable: str = "") -> Sandbox:
         """The view its programs are run in: the subject's root, the toolchain where it is, our probe sources."""
-        from go_health_hook.sandbox import Sandbox
+        from go_health_hook.run.sandbox import Sandbox
 
         binds = [(os.path.realpath(source), target) for source, target in self.subject.binds]
         if self.subject.root == "/" and not self.subject.binds:
@@ -206,7 +206,7 @@ class Toolchain:
 
     def start(self, argv: list[str], deadline: Deadline, **options: Any) -> process.Running:
         """Start one of its programs in the sandbox; `.wait()` in the same thread."""
-        from go_health_hook import process
+        from go_health_hook.run import process
 
         env = {**self.environment(), **options.pop("env", {})}
         sandbox = options.pop("sandbox", None) or self.sandbox()
@@ -217,7 +217,7 @@ class Toolchain:
 
         What gofmt parses is half a megabyte, and to collect garbage meanwhile doubles its time.
         """
-        from go_health_hook import process
+        from go_health_hook.run import process
 
         env = {**self.environment(), "GOGC": "off"}
         return process.run_series(commands, deadline, env=env, sandbox=self.sandbox())

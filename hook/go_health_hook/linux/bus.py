@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import HookError
+from go_health_hook.run.worker import Worker
 from go_health_hook.text import clean
-from go_health_hook.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook import process
+from go_health_hook.run import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook.announce.style import Style
-from go_health_hook.commands import _limits
+from go_health_hook.cpu import _limits
+from go_health_hook.cpu._processes import PREDICTED, survey
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, HookError
-from go_health_hook.go.processes import PREDICTED, survey
 from go_health_hook.linux import cgroup, units
+from go_health_hook.report.style import Style
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from go_health_hook.config import Config
-    from go_health_hook.go.processes import GoProcess, Survey
-    from go_health_hook.linux.throttling import Stat
+    from go_health_hook.cpu._processes import GoProcess, Survey
+    from go_health_hook.cpu._throttling import Stat
 
 PLAIN = True
 BUDGET = 30.0

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from go_health_hook.announce.style import Style
 from go_health_hook.errors import EXIT_TIMEOUT
+from go_health_hook.report.style import Style
 from go_health_hook.text import clean
 from go_health_hook.verdict import ERROR, FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
 

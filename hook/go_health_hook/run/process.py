@@ -16,7 +16,7 @@ import threading
 import time
 
 from go_health_hook.deadline import Deadline
-from go_health_hook.sandbox import (
+from go_health_hook.run.sandbox import (
     NOBODY,
     TEMPORARY,
     Sandbox,
@@ -30,8 +30,8 @@ from go_health_hook.sandbox import (
     scratch_directory,
     view,
 )
+from go_health_hook.run.worker import children
 from go_health_hook.text import clean, first_line
-from go_health_hook.worker import children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from go_health_hook.packages.installed import Owner, Ownership, bindings, owner_of, ownership
+from go_health_hook.linux.rpmdb import Owner, Ownership, bindings, owner_of, ownership
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 

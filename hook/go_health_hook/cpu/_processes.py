@@ -11,8 +11,8 @@ from go_health_hook.go import buildinfo, maxprocs
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.kernel_files import Malformed, Record, read_file
+from go_health_hook.run.worker import Worker
 from go_health_hook.text import clean
-from go_health_hook.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook.cpu import _throttling
 from go_health_hook.errors import BadInput
-from go_health_hook.linux import throttling
 from go_health_hook.linux.kernel_files import Malformed
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from go_health_hook.cpu._throttling import Pressure, Stat
     from go_health_hook.linux.cgroup import Chain, Level
-    from go_health_hook.linux.throttling import Pressure, Stat
 
 HIERARCHIES = {"v2": "cgroup v2", "v1": "cgroup v1", "hybrid": "cgroup v1 beside v2", "none": "no cgroups"}
 
@@ -21,7 +21,7 @@ HIERARCHIES = {"v2": "cgroup v2", "v1": "cgroup v1", "hybrid": "cgroup v1 beside
 def stat_of(level: Level | None) -> Stat | None:
     """The level's throttling so far, or None where it cannot be had."""
     try:
-        return None if level is None else throttling.read_stat(level.directory)
+        return None if level is None else _throttling.read_stat(level.directory)
     except (OSError, Malformed):
         return None
 
@@ -29,7 +29,7 @@ def stat_of(level: Level | None) -> Stat | None:
 def pressure_of(level: Level | None) -> Pressure | None:
     """The level's CPU pressure, or None where it cannot be had."""
     try:
-        return None if level is None else throttling.read_pressure(level.directory)
+        return None if level is None else _throttling.read_pressure(level.directory)
     except (OSError, Malformed):
         return None
 

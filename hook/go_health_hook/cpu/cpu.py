@@ -6,14 +6,14 @@ from __future__ import annotations
 import os
 
 from go_health_hook import config
-from go_health_hook.announce.style import Style
-from go_health_hook.commands import _limits
+from go_health_hook.cpu import _limits
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.go import maxprocs
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup, units
 from go_health_hook.linux.kernel_files import Malformed
+from go_health_hook.report.style import Style
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from go_health_hook.go.maxprocs import Prediction
     from go_health_hook.go.toolchain import Toolchain
     from go_health_hook.linux.cgroup import Chain, Level
-    from go_health_hook.process import Running
+    from go_health_hook.run.process import Running
 
 PLAIN = True  # of the configuration only [toolchain] goroot matters here, and reading all of it costs its time
 BUDGET = 5.0
@@ -175,9 +175,9 @@ def _by_environment(place: Place, version: str | None) -> Prediction | None:
     if place.own:
         env = os.environ
     elif place.pid is not None:
-        from go_health_hook.go import processes
+        from go_health_hook.cpu import _processes
 
-        env = processes.environment(place.pid)
+        env = _processes.environment(place.pid)
     value, godebug = env.get("GOMAXPROCS"), env.get("GODEBUG")
     if value is None and not godebug:
         return None

@@ -14,16 +14,17 @@ import shutil
 import sys
 import tempfile
 
-from go_health_hook import config, process
-from go_health_hook.announce.style import Style
-from go_health_hook.commands import _limits
+from go_health_hook import config
+from go_health_hook.cpu import _limits
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, BadInput, HookError
 from go_health_hook.go import maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup
-from go_health_hook.sandbox import NOBODY, host
+from go_health_hook.report.style import Style
+from go_health_hook.run import process
+from go_health_hook.run.sandbox import NOBODY, host
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -40,7 +41,7 @@ PLAIN = True
 BUDGET = 900.0
 CELL = 300.0  # seconds one measurement may take
 PERIOD_US = 100_000
-SOURCE = os.path.join(os.path.dirname(toolchains.PROBES), "sieve", "main.go")
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sieve", "main.go")
 BUILT, WARM, COLD = "built", "go run", "go run, cold"
 REPEATS = {BUILT: 3, WARM: 3, COLD: 1}
 # What runs in the sandbox: the clock around the command, and the CPU time of what it started (times, POSIX).
@@ -233,7 +234,7 @@ class _Bench:
     def _run(self, quota: int | None, how: str, gomaxprocs: int | None) -> dict[str, Any]:
         wanted = {"goroot": self.toolchain.goroot, "folder": self.folder, "how": how, "gomaxprocs": gomaxprocs}
         code = f"import sys; sys.path.insert(0, {os.path.dirname(process.__file__).rpartition('/')[0]!r}); "
-        code += "sys.dont_write_bytecode = True; from go_health_hook.commands.bench import cell; cell(sys.argv[1])"
+        code += "sys.dont_write_bytecode = True; from go_health_hook.cpu.bench import cell; cell(sys.argv[1])"
         argv = [sys.executable, "-I", "-c", code, json.dumps(wanted)]
         done = process.run(self._placed(quota, argv), self.deadline.within(CELL), env=_limits.bus())
         if not done.ok:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from go_health_hook.config import Config
-    from go_health_hook.go.modules import Module
+    from go_health_hook.cpu._modules import Module
     from go_health_hook.go.versions import Version
     from go_health_hook.linux.cgroup import Chain
 
@@ -217,14 +217,15 @@ def _judge_go(
     go: str, version: Version, words: list[str], env: Mapping[str, str], cwd: str
 ) -> tuple[list[tuple[Version, str]], str]:
     """The go command: itself, and for what it starts the go line of the module at hand."""
-    from go_health_hook.go import maxprocs, modules, settings
+    from go_health_hook.cpu import _modules, _settings
+    from go_health_hook.go import maxprocs
 
-    known = settings.effective(env, go)
-    there, words = modules.chdir(words)
+    known = _settings.effective(env, go)
+    there, words = _modules.chdir(words)
     directory = os.path.join(os.path.abspath(cwd), there)
     verb, rest = (words[0], words[1:]) if words else ("", [])
-    flags, targets = modules.arguments(verb, [*settings.split(known.get("GOFLAGS", "")), *rest])
-    module = modules.at_hand(directory, known, flags.get("modfile", ""))
+    flags, targets = _modules.arguments(verb, [*_settings.split(known.get("GOFLAGS", "")), *rest])
+    module = _modules.at_hand(directory, known, flags.get("modfile", ""))
     versions = _toolchains(version, known.get("GOTOOLCHAIN", ""), module)
     runtimes = [(each, "") for each in versions]
     what = f"{versions[0]} {verb}".strip()
@@ -234,7 +235,7 @@ def _judge_go(
         recorded = maxprocs.default_godebug("")
         what += " of another module, whose go line is not known,"
     else:
-        directives = modules.source_directives(directory, targets or ["."], tests=verb == "test")
+        directives = _modules.source_directives(directory, targets or ["."], tests=verb == "test")
         recorded = maxprocs.default_godebug(module.go_line, ",".join(d for d in (module.directives, directives) if d))
         if module.file and module.go_line is not None:
             what += f" with go line {clean(module.go_line, 20) or 'missing'}"

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import tempfile
 
-from go_health_hook import files, process
-from go_health_hook.announce.style import Style
-from go_health_hook.commands import _limits
+from go_health_hook import files
+from go_health_hook.cpu import _limits
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput, HookError
+from go_health_hook.report.style import Style
+from go_health_hook.run import process
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False

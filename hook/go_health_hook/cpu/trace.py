@@ -12,16 +12,15 @@ import signal
 import sys
 import time
 
-from go_health_hook.announce import chart
-from go_health_hook.announce.style import Style
-from go_health_hook.commands import _limits
-from go_health_hook.commands.exec import NOT_EXECUTABLE, NOT_FOUND, environment, find_program
+from go_health_hook.cpu import _chart, _limits, _settings, _tasks
+from go_health_hook.cpu._schedtrace import HOLD, Separator
+from go_health_hook.cpu.exec import NOT_EXECUTABLE, NOT_FOUND, environment, find_program
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
-from go_health_hook.go import buildinfo, maxprocs, settings
-from go_health_hook.go.schedtrace import HOLD, Separator
-from go_health_hook.linux import cgroup, tasks
-from go_health_hook.process import Attended
+from go_health_hook.go import buildinfo, maxprocs
+from go_health_hook.linux import cgroup
+from go_health_hook.report.style import Style
+from go_health_hook.run.process import Attended
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from go_health_hook.config import Config
-    from go_health_hook.go.schedtrace import Sample
-    from go_health_hook.linux.throttling import Stat
-    from go_health_hook.process import Running
+    from go_health_hook.cpu._schedtrace import Sample
+    from go_health_hook.cpu._throttling import Stat
+    from go_health_hook.run.process import Running
 
 PLAIN = True
 RUNS_COMMAND = True
@@ -63,7 +62,7 @@ class Recording:
     def __init__(self, command: list[str]) -> None:
         self.command = command
         self.began = 0.0  # on the boot clock, as in /proc/PID/stat
-        self.moments: list[tuple[float, tasks.Moment]] = []
+        self.moments: list[tuple[float, _tasks.Moment]] = []
         self.stats: list[tuple[float, Stat]] = []
         self.trace = Separator()
         self.seconds = 0.0
@@ -182,11 +181,11 @@ def _ask_for_trace(env: dict[str, str], interval: int, path: str) -> None:
     before = env.get("GODEBUG", "")
     env["GODEBUG"] = f"{before},schedtrace={interval}" if before else f"schedtrace={interval}"
     go = path if os.path.basename(path) == "go" else find_program("go", env)
-    flags = settings.split(settings.effective(env, go).get("GOFLAGS", ""))
+    flags = _settings.split(_settings.effective(env, go).get("GOFLAGS", ""))
     own = [flag.partition("=")[2] for flag in flags if flag.lstrip("-").startswith("toolexec=")]
-    quiet = ["/usr/bin/env", f"GODEBUG={before},schedtrace=0", *settings.split(own[-1] if own else "")]
+    quiet = ["/usr/bin/env", f"GODEBUG={before},schedtrace=0", *_settings.split(own[-1] if own else "")]
     try:
-        env["GOFLAGS"] = settings.join(["-count=1", *flags, f"-toolexec={settings.join(quiet)}"])
+        env["GOFLAGS"] = _settings.join(["-count=1", *flags, f"-toolexec={_settings.join(quiet)}"])
     except ValueError as error:
         raise BadInput(f"GOFLAGS or GODEBUG: {clean(str(error))}", hint="set it otherwise for the trace") from None
 
@@ -261,7 +260,7 @@ def _observe(program: Attended, recording: Recording, args: argparse.Namespace, 
 
 def _end(program: Attended, number: int) -> None:
     """Signal CMD and all that it has started: a shell alone would leave what it runs behind."""
-    below = tasks.look(program.pid).processes
+    below = _tasks.look(program.pid).processes
     program.signal(number)  # first, or it might end by itself when what it waits for does
     for pid in below:
         if pid != program.pid:
@@ -287,7 +286,7 @@ def _write(fd: int, data: bytes, live: Any) -> None:
 
 
 def _sample(program: Attended, recording: Recording, level: Any, at: float) -> None:
-    moment = tasks.look(program.pid)
+    moment = _tasks.look(program.pid)
     if not moment.processes or len(recording.moments) >= SAMPLES_MAX:
         return
     recording.moments.append((at, moment))
@@ -336,7 +335,7 @@ def _start_perf(pid: int, recording: Recording) -> tuple[Running | None, str]:
         return None, ""
     import tempfile
 
-    from go_health_hook import process
+    from go_health_hook.run import process
 
     folder = tempfile.mkdtemp(prefix="go-health-hook-")
     argv = [PERF, "record", "-q", "-e", "sched:sched_switch", "-p", str(pid), "-o", f"{folder}/data"]
@@ -348,7 +347,7 @@ def _end_perf(perf: Running | None, folder: str, recording: Recording) -> None:
         return
     import shutil
 
-    from go_health_hook import process
+    from go_health_hook.run import process
 
     try:
         perf.deadline = Deadline(5.0)  # it ends with the process it watches
@@ -462,7 +461,7 @@ def _report(facts: dict[str, Any], recording: Recording, style: Style) -> str:
         lines.append(_row("scheduler", said, style))
     else:
         lines.append(_row("scheduler", facts["scheduler_why"] or "not asked", style))
-    return "\n".join([*lines, *_chart(facts, recording, style)])
+    return "\n".join([*lines, *_panels(facts, recording, style)])
 
 
 def _row(label: str, text: str, style: Style) -> str:
@@ -504,7 +503,7 @@ def _series(recording: Recording) -> tuple[list[Sample], str]:
     return samples, recording.processes.get(pid or 0, ("", 0.0))[0]
 
 
-def _chart(facts: dict[str, Any], recording: Recording, style: Style) -> list[str]:
+def _panels(facts: dict[str, Any], recording: Recording, style: Style) -> list[str]:
     seconds, count = recording.seconds, style.width - LABEL - 22
     samples, _ = _series(recording)
     used = recording.cpus()
@@ -515,7 +514,7 @@ def _chart(facts: dict[str, Any], recording: Recording, style: Style) -> list[st
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
 
     def line(label: str, points: list[tuple[float, float]], top: float, said: str, colour: str) -> str:
-        drawn = chart.spark(chart.resample(points, seconds, count), top, unicode)
+        drawn = _chart.spark(_chart.resample(points, seconds, count), top, unicode)
         return f"  {label:<{LABEL}}{style.paint(f'{drawn:<{count}}', colour)} {said}"
 
     lines = ["", line("CPUs used", used, max(most, allowed), f"most {most:.1f} of {cgroup.figure(allowed)}", "34")]
@@ -537,19 +536,19 @@ def _chart(facts: dict[str, Any], recording: Recording, style: Style) -> list[st
 
 def _svg(facts: dict[str, Any], recording: Recording) -> str:
     samples, name = _series(recording)
-    cpus = chart.Panel("CPUs", "")
+    cpus = _chart.Panel("CPUs", "")
     cpus.areas.append(("CPUs used", "used", recording.cpus()))
     if samples:
         cpus.lines.append(("GOMAXPROCS", "procs", [(s.at, float(s.gomaxprocs)) for s in samples], True))
     cpus.level = (f"allowed: {cgroup.figure(facts['allowance_cpus'])}", facts["allowance_cpus"])
     panels = [cpus]
     if samples:
-        queue = chart.Panel(f"Scheduler of {name or 'the program'}", "")
+        queue = _chart.Panel(f"Scheduler of {name or 'the program'}", "")
         queue.lines.append(("goroutines queued", "queue", [(s.at, float(s.queued)) for s in samples], False))
         queue.lines.append(("idle Ps", "idle", [(s.at, float(s.idle)) for s in samples], False))
         panels.append(queue)
     if facts["throttling"]:
-        held = chart.Panel("Throttled periods", "%")
+        held = _chart.Panel("Throttled periods", "%")
         held.areas.append(("share of periods", "throttled", recording.throttled()))
         panels.append(held)
     subtitle = (
@@ -558,4 +557,6 @@ def _svg(facts: dict[str, Any], recording: Recording) -> str:
     )
     if facts["limiting_level"]:
         subtitle += f" by {facts['limiting_level']}"
-    return chart.svg(_limits.fit(" ".join(facts["command"]), 90), _limits.fit(subtitle, 120), panels, recording.seconds)
+    return _chart.svg(
+        _limits.fit(" ".join(facts["command"]), 90), _limits.fit(subtitle, 120), panels, recording.seconds
+    )

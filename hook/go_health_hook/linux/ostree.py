@@ -11,9 +11,9 @@ import json
 import os
 import re
 
-from go_health_hook import process
 from go_health_hook.errors import HookError
 from go_health_hook.linux import bus
+from go_health_hook.run import process
 from go_health_hook.text import clean, first_line
 
 TYPE_CHECKING = False
