@@ -7,7 +7,7 @@ import os
 
 from go_health_hook.errors import BadInput
 from go_health_hook.text import clean
-from go_health_hook.verdict import ADVISORY, OFF, REQUIRED
+from go_health_hook.verdict import ADVISORY, OFF, REGRESSION, REQUIRED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _placements(text: str) -> list[str]:
     return words
 
 
-SEVERITY = _choice(REQUIRED, ADVISORY, OFF)
+SEVERITY = _choice(REQUIRED, REGRESSION, ADVISORY, OFF)
 
 # Section, key: how to read it and what it is by default. defaults.conf says the same to people; a test compares them.
 SCHEMA: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
@@ -91,6 +91,8 @@ SCHEMA: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
         "staged": (_seconds, "10"),
         "boot": (_seconds, "60"),
         "deep": (_seconds, "120"),
+        "ceiling": (_seconds, "60"),
+        "starved": (_choice("allow", "block"), "allow"),
     },
     "toolchain": {
         "goroot": (_goroot, "auto"),
@@ -98,7 +100,10 @@ SCHEMA: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
         "required": (_yes_no, "no"),
     },
     "dnf": {"transactions": (_choice("updates", "all", "automatic", "off"), "updates")},
-    "ostree": {"on-failure": (_choice("lock", "discard", "warn"), "lock")},
+    "ostree": {
+        "on-failure": (_choice("lock", "discard", "warn"), "lock"),
+        "standing": (_choice("allow", "block"), "allow"),
+    },
     "gomaxprocs": {"placements": (_placements, "")},
     "announce": {
         "motd": (_yes_no, "yes"),

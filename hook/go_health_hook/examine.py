@@ -16,7 +16,7 @@ from go_health_hook.linux import cgroup
 from go_health_hook.run import sandbox
 from go_health_hook.run.worker import Worker
 from go_health_hook.text import clean
-from go_health_hook.verdict import ERROR, FAIL, OFF, SKIP, TIMEOUT, Examination, Finding, weigh
+from go_health_hook.verdict import ERROR, FAIL, OFF, SKIP, TIMEOUT, Examination, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +38,10 @@ def severities() -> dict[str, str]:
 def examine(
     subject: Subject, config: Config, deadline: Deadline, *, goroot: str = "", deep: bool = False
 ) -> Examination:
-    """Judge the subject's toolchain. Never takes longer than the deadline and a moment (GRACE), whatever hangs.
+    """Run the checks on the subject's toolchain; policy.settle gives the verdict on them.
 
-    Raises BadInput where the subject's root is no directory.
+    Never takes longer than the deadline and a moment (GRACE), whatever hangs. Raises BadInput where the subject's root
+    is no directory.
     """
     examination = Examination(subject, deadline)
     examination.announce = {key: config.get("announce", key) for key in examination.announce}
@@ -76,7 +77,8 @@ def examine(
         )
         missing.check = "goroot"
         examination.findings = [missing, *(f for f in examination.findings if f.check != missing.check)]
-    examination.verdict = weigh(examination.findings, nothing)
+    else:
+        examination.nothing = nothing
     return examination
 
 
@@ -185,4 +187,4 @@ def _mishap(error: Exception, goroot: str) -> Finding:
 def _send(send: Callable[[object], None], name: str, finding: Finding, seconds: float) -> None:
     finding.check = name
     finding.elapsed_s = seconds
-    send(("finding", finding.to_dict()))
+    send(("finding", finding.to_message()))

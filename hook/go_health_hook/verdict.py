@@ -1,74 +1,140 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Findings, how they are weighed into a verdict, and the whole of a run as the reports get it."""
+"""Findings, the verdict on them, and the whole of a run as the reports get it."""
 
 from __future__ import annotations
 
-from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_TIMEOUT
+import enum
+
+from go_health_hook.errors import EXIT_BLOCK, EXIT_TIMEOUT
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     from go_health_hook.deadline import Deadline
     from go_health_hook.subject import Subject
 
-PASS = "pass"
-FAIL = "fail"
-WARN = "warn"
-SKIP = "skip"
-TIMEOUT = "timeout"
-ERROR = "error"
+
+class Word(str, enum.Enum):
+    """An enum of words that go into JSON and messages between processes as they are."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:  # Python 3.9 to 3.12 differ about what an f-string makes of such an enum
+        return format(str(self.value), spec)
+
+
+class Outcome(Word):
+    """How one check ended."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    WARN = "warn"
+    SKIP = "skip"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+
+class Ground(Word):
+    """Why a finding is no `pass`, which decides whether it may hold an update back (see policy).
+
+    BROKEN: shown by running or reading it that Go does not work, or will not after this update. WORSE: the update makes
+    a standing condition worse. NOT_JUDGED: could not be told; not proof of anything.
+    """
+
+    BROKEN = "broken"
+    WORSE = "worse"
+    NOT_JUDGED = "not-judged"
+
+
+PASS, FAIL, WARN, SKIP, TIMEOUT, ERROR = Outcome
+BROKEN, WORSE, NOT_JUDGED = Ground
 
 REQUIRED = "required"
+REGRESSION = "regression"
 ADVISORY = "advisory"
 OFF = "off"
+# The ground of an outcome that was given none.
+GROUNDS = {FAIL: BROKEN, TIMEOUT: BROKEN, ERROR: NOT_JUDGED}
 
 
 class Finding:
-    """What one check found: a status, one line on it, and what to do. Text is cleaned for terminals."""
+    """The result of one check: outcome, ground, one line on it, and what to do. Text is cleaned for terminals.
 
-    __slots__ = ("check", "elapsed_s", "evidence", "remedy", "severity", "status", "summary")
+    `ground` is None for `pass`, for `skip`, and for a warning that says nothing about whether Go works. `remedy` is a
+    command or sentence; a gate may replace it with its updater's words (`remedy_key` says which remedy is meant).
+    `blocks` is set by policy.decide.
+    """
+
+    __slots__ = (
+        *("blocks", "check", "elapsed_s", "evidence", "ground", "remedy", "remedy_key"),
+        *("severity", "status", "summary"),
+    )
 
     def __init__(
-        self, status: str, summary: str, remedy: str = "", evidence: Mapping[str, object] | None = None
+        self,
+        status: str,
+        summary: str,
+        remedy: str = "",
+        evidence: Mapping[str, object] | None = None,
+        *,
+        ground: str | None = None,
+        remedy_key: str = "",
     ) -> None:
         self.check = ""
         self.severity = REQUIRED
-        self.status = status
+        self.status = Outcome(status)
+        self.ground = Ground(ground) if ground else GROUNDS.get(self.status)
         self.summary = clean(summary, 400)
         self.remedy = clean(remedy, 600)
+        self.remedy_key = remedy_key
         self.evidence = {
             str(k): v if isinstance(v, (int, float)) else clean(str(v), 2000) for k, v in (evidence or {}).items()
         }
         self.elapsed_s = 0.0
+        self.blocks = False
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as the JSON contract has it."""
         return {
             "check": self.check,
-            "status": self.status,
+            "status": self.status.value,
             "severity": self.severity,
+            "ground": self.ground.value if self.ground else None,
             "summary": self.summary,
             "remedy": self.remedy,
             "evidence": dict(self.evidence),
             "elapsed_s": round(self.elapsed_s, 4),
         }
 
+    def to_message(self) -> dict[str, Any]:
+        """All of it as plain values, for another process."""
+        return {**self.to_dict(), "remedy_key": self.remedy_key}
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Finding:
-        """The inverse of `to_dict`."""
-        finding = cls(data["status"], data["summary"], data["remedy"], data["evidence"])
+        """The inverse of `to_dict` and `to_message`. Raises KeyError, TypeError, ValueError for what is not one."""
+        finding = cls(
+            data["status"],
+            data["summary"],
+            data["remedy"],
+            data["evidence"],
+            ground=data.get("ground"),
+            remedy_key=data.get("remedy_key", ""),
+        )
         finding.check = data["check"]
         finding.severity = data["severity"]
         finding.elapsed_s = data["elapsed_s"]
+        if not data.get("ground", True):
+            finding.ground = None
         return finding
 
-    @property
-    def blocks(self) -> bool:
-        """Whether this finding alone is reason enough to hold an update back."""
-        return self.severity == REQUIRED and self.status in (FAIL, TIMEOUT)
+    def copy(self) -> Finding:
+        """An equal finding of its own, not blocking."""
+        return Finding.from_dict(self.to_message())
 
 
 class Verdict:
@@ -91,31 +157,6 @@ class Verdict:
         return "block" if self.block else "allow"
 
 
-def weigh(findings: Sequence[Finding], nothing_to_judge: str = "") -> Verdict:
-    """Weigh findings: a required check that failed blocks (1), one that ran out of time blocks (3).
-
-    `nothing_to_judge` says why there is no toolchain, where that is so and allowed.
-
-    A check that could not be carried out, by a fault of ours or for want of a sandbox, never blocks: the exit status
-    then says that nothing was decided (4), and a gate lets the update go on.
-    """
-    failed = [f for f in findings if f.blocks and f.status == FAIL]
-    late = [f for f in findings if f.blocks and f.status == TIMEOUT]
-    broken = [f for f in findings if f.status == ERROR and f.severity == REQUIRED]
-    if failed:
-        return Verdict(EXIT_BLOCK, "; ".join(f"{f.check}: {f.summary}" for f in failed))
-    if late:
-        return Verdict(EXIT_TIMEOUT, f"time ran out before these had answered: {', '.join(f.check for f in late)}")
-    if broken:
-        return Verdict(EXIT_INTERNAL, f"not decided, could not be carried out: {', '.join(f.check for f in broken)}")
-    advice = [f for f in findings if f.status in (FAIL, WARN, TIMEOUT, ERROR)]
-    if nothing_to_judge:
-        return Verdict(EXIT_ALLOW, nothing_to_judge)
-    if advice:
-        return Verdict(EXIT_ALLOW, f"healthy, with advice from: {', '.join(f.check for f in advice)}")
-    return Verdict(EXIT_ALLOW, "healthy")
-
-
 class Examination:
     """What a run found: findings in the order of the checks, the verdict, and the facts that the reports show."""
 
@@ -130,9 +171,16 @@ class Examination:
         # Whether a program was killed or did not start, or a file could not be read: what was found may pass.
         self.passing = False
         self.bug = ""
+        # Why there is no toolchain to judge, where there is none and none is required.
+        self.nothing = ""
         self.verdict = Verdict(0, "")
         # The [announce] settings, for whoever tells people.
         self.announce: dict[str, Any] = {"motd": True, "journal": True, "metrics-directory": ""}
+
+    @property
+    def not_judged(self) -> list[Finding]:
+        """The findings that say nothing for or against Go: to be judged again at the next run."""
+        return [f for f in self.findings if f.ground is NOT_JUDGED and f.severity not in (ADVISORY, OFF)]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of a check, schema 1 (DESIGN: the contract that programs rely on)."""

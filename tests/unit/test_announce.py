@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 from go_health_hook.announce import journal, metrics, motd, publish, record
 from go_health_hook.deadline import Deadline
+from go_health_hook.policy import Case, settle
 from go_health_hook.subject import Subject
-from go_health_hook.verdict import Examination, Finding, weigh
+from go_health_hook.verdict import Examination, Finding
 
 HOOK = Path(__file__).parents[2] / "hook"
 HOUR, DAY = 3600, 86400
@@ -39,7 +40,7 @@ def examined(status: str = "fail", kind: str = "running", metrics_directory: str
     examination.toolchain = {"goroot": "/usr/lib/golang", "version": "go1.27.3"}
     examination.cpu = {"expected_gomaxprocs": 2, "actual_gomaxprocs": 8}
     examination.announce["metrics-directory"] = metrics_directory
-    examination.verdict = weigh(examination.findings)
+    settle(examination, Case())
     return examination
 
 

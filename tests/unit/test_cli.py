@@ -117,5 +117,5 @@ def test_the_json_is_the_contract(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert report["subject"] == {"kind": "root", "root": str(tmp_path)}
     keys = {"verdict", "exit_status", "reason", "budget_s", "elapsed_s", "subject", "toolchain", "cpu", "results"}
     assert keys <= set(report)
-    fields = {"check", "status", "severity", "summary", "remedy", "evidence", "elapsed_s"}
+    fields = {"check", "status", "severity", "ground", "summary", "remedy", "evidence", "elapsed_s"}
     assert all(set(result) == fields for result in report["results"])

@@ -67,7 +67,7 @@ def test_later_files_win(tmp_path: Path) -> None:
         ("[budget]\ndnf = soon\n", "/test.conf:2: dnf = soon cannot be used; it takes a number of seconds"),
         ("[budget]\ndnf = -1\n", "/test.conf:2: dnf = -1 cannot be used; it takes seconds from above 0 to 86400"),
         ("[budget]\ndnf = nan\n", "/test.conf:2: dnf = nan cannot be used; it takes seconds from above 0 to 86400"),
-        ("[checks]\ngoroot = maybe\n", "it takes one of required, advisory, off"),
+        ("[checks]\ngoroot = maybe\n", "it takes one of required, regression, advisory, off"),
         ("[toolchain]\ngoroot = golang\n", "it takes auto or an absolute path"),
         ("[toolchain]\ngoroot = /a\0b\n", "it takes auto or an absolute path"),
         (

@@ -6,9 +6,9 @@ from __future__ import annotations
 from go_health_hook.checks import Context, chain_of
 from go_health_hook.linux import cgroup
 from go_health_hook.text import clean
-from go_health_hook.verdict import FAIL, PASS, Finding
+from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, Finding
 
-SEVERITY = "required"
+SEVERITY = "regression"
 ORDER = 40
 
 REMEDIES = {
@@ -31,7 +31,7 @@ def check(context: Context) -> Finding:
         first = chain.problems[0]
         evidence.update({f"problem {i}": str(problem) for i, problem in enumerate(chain.problems, 1)})
         remedy = REMEDIES.get(first.kind, f"look at what {first.place} says; report it if the kernel wrote it")
-        return Finding(FAIL, f"the CPU limit cannot be read for certain: {first}", remedy, evidence)
+        return Finding(FAIL, f"the CPU limit cannot be read for certain: {first}", remedy, evidence, ground=NOT_JUDGED)
     if tightest is None:
         return Finding(PASS, f"no CPU quota ({chain.hierarchy}, {clean(chain.path)})", "", evidence)
     limit = cgroup.in_words(tightest.cpus or 0)

@@ -14,7 +14,7 @@ from go_health_hook.linux.units import group_of
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
 
-SEVERITY = "required"
+SEVERITY = "regression"
 ORDER = 50
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from go_health_hook import override
+from go_health_hook import override, policy
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.examine import examine
@@ -33,6 +33,10 @@ def run(args: argparse.Namespace, settings: Config) -> int:
     deadline = Deadline(budget)
     subject = _subject(args.root)
     examination = examine(subject, settings, deadline, goroot=args.goroot, deep=args.deep)
+    policy.settle(
+        examination,
+        policy.Case(by_hand=True, starved_blocks=settings.get("budget", "starved") == "block"),
+    )
     overridden = bounded(_override, Deadline(max(deadline.remaining(), LOOK)), None)
     if args.json:
         import json

@@ -298,7 +298,14 @@ def live_goroot(settings: Config) -> str:
 def _examine(subject: Subject, settings: Config, deadline: Deadline, goroot: str = "") -> Examination:
     from go_health_hook.examine import examine
 
-    return examine(subject, settings, deadline, goroot=goroot)
+    return _settled(examine(subject, settings, deadline, goroot=goroot), settings)
+
+
+def _settled(examination: Examination, settings: Config) -> Examination:
+    from go_health_hook import policy
+
+    policy.settle(examination, policy.Case(starved_blocks=settings.get("budget", "starved") == "block"))
+    return examination
 
 
 def _judge_incoming(
@@ -389,7 +396,7 @@ def _late(settings: Config, deadline: Deadline) -> Examination:
 
 def _made_up(problem: str, settings: Config, deadline: Deadline, late: bool = False) -> Examination:
     """An examination of an incoming Go with one finding: what is known before any check is run."""
-    from go_health_hook.verdict import FAIL, TIMEOUT, Examination, Finding, weigh
+    from go_health_hook.verdict import FAIL, TIMEOUT, Examination, Finding
 
     examination = Examination(Subject("incoming"), deadline)
     examination.announce = {key: settings.get("announce", key) for key in examination.announce}
@@ -397,8 +404,7 @@ def _made_up(problem: str, settings: Config, deadline: Deadline, late: bool = Fa
     finding.check = "packages"
     examination.findings.append(finding)
     examination.elapsed_s = deadline.elapsed()
-    examination.verdict = weigh(examination.findings)
-    return examination
+    return _settled(examination, settings)
 
 
 def _undecided(line: str, transaction: Transaction, settings: Config) -> Outcome:

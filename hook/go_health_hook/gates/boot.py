@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from go_health_hook import policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
@@ -63,9 +64,11 @@ def _examine(settings: Config, deadline: Deadline) -> Examination:
     only the deep check ran out of time, what the usual ones said holds.
     """
     usual = examine(Subject(), settings, deadline.within(deadline.budget / 2))
+    policy.settle(usual, policy.Case())
     if usual.verdict.exit_status != EXIT_ALLOW or usual.toolchain is None:
         return usual
     deep = examine(Subject(), settings, deadline, deep=True)
+    policy.settle(deep, policy.Case())
     if deep.verdict.exit_status == EXIT_TIMEOUT:
         say(WARNING, f"no time to build and run a program: {deep.verdict.reason}; [budget] boot gives it more")
         return usual

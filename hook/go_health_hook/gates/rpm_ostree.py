@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook import policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, BadInput, HookError
@@ -42,6 +43,7 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
     # Asked from the start: should the toolchain hang, there would be no time left for it afterwards.
     inquiry = ostree.Inquiry(deadline) if ostree.on_ostree() else None
     examination = examine(Subject(), settings, deadline)
+    policy.settle(examination, policy.Case())
     verdict = examination.verdict
     let = overridden() if verdict.block else None
     state = None

@@ -6,6 +6,7 @@ The answer to the updater is ostree's own finalization lock. Only a lock that is
 
 from __future__ import annotations
 
+from go_health_hook import policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
@@ -131,6 +132,8 @@ class _Gate:
         let = overridden()
         self.let = let is not None
         examination = self._judge()
+        if examination.findings:
+            policy.settle(examination, policy.Case())
         verdict = examination.verdict
         if self.dry_run:
             say(INFO, f"{self.staged.name}: would be {'refused' if verdict.block else 'let through'}: {verdict.reason}")

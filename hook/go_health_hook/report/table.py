@@ -6,7 +6,7 @@ from __future__ import annotations
 from go_health_hook.errors import EXIT_TIMEOUT
 from go_health_hook.report.style import Style
 from go_health_hook.text import clean
-from go_health_hook.verdict import ERROR, FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
+from go_health_hook.verdict import ADVISORY, ERROR, FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _finding(finding: Finding, style: Style, verbose: bool) -> list[str]:
     mark = f"{tick} " if style.ticks else ""
     label = f"{mark}{finding.check}"
     word = WORDS[finding.status]
-    advisory = " (advisory)" if finding.severity == "advisory" and finding.status in (FAIL, TIMEOUT) else ""
+    advisory = " (advisory)" if finding.severity == ADVISORY and finding.status in (FAIL, TIMEOUT) else ""
     head = style.paint(f"  {label:<{INDENT}}{word:<8}", colour)
     lines = [head + style.wrap(finding.summary + advisory, INDENT + 10)]
     if finding.remedy and finding.status != PASS:
