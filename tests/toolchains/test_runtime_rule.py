@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.toolchains import eight_cpus
-from tests.unit.cases import CASES, read, read_case
+from tests.unit.cases import CASES, read
 from tests.unit.measured import ROWS, build, taken
 
 from go_health_hook.go.maxprocs import gate, predict
@@ -42,12 +42,12 @@ def test_stored_machines(version: str, tmp_path: Path) -> None:
     program = eight_cpus.program(version)
     wrong, count = [], 0
     for case in CASES:
-        chain, wanted = read_case(case)
+        wanted = case.expected
         # What no kernel writes has no answer; of another process's machine we have only what is seen from outside.
         if not wanted["go"] or "pid" in wanted:
             continue
         root = tmp_path / case.name
-        shutil.copytree(case, root, symlinks=True)
+        chain = case.read(root)
         got = run_in(root, program, {})
         predicted = predict(parse_version(version), eight_cpus.CPUS, chain).value
         count += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The chain of CPU limits: every folder of cgroups/ is a machine's /proc and cgroupfs, and says what is to be read."""
+"""The chain of CPU limits: every file of cgroups/ is a machine's /proc and cgroupfs, and says what is to be read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.cases import CASES, make, read, read_case
+from tests.unit.cases import CASES, Case, make, parse_case, read
 
 from go_health_hook.cpu import _throttling
 from go_health_hook.linux import cgroup, mountinfo
@@ -18,8 +18,8 @@ from go_health_hook.linux.kernel_files import Malformed
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_every_case_is_read_as_its_kernel_meant_it(case: Path) -> None:
-    chain, wanted = read_case(case)
+def test_every_case_is_read_as_its_kernel_meant_it(case: Case, tmp_path: Path) -> None:
+    chain, wanted = case.read(tmp_path), case.expected
     assert (chain.hierarchy, chain.path, chain.complete) == (wanted["hierarchy"], wanted["path"], wanted["complete"])
     assert [[level.path, level.cpus] for level in chain.levels] == wanted["levels"]
     assert [p.kind for p in chain.problems] == wanted["problems"]
@@ -35,7 +35,7 @@ def test_every_case_is_read_as_its_kernel_meant_it(case: Path) -> None:
         assert chain.levels[0].weight == wanted["weight"]
     for level in chain.levels:
         assert os.path.isdir(level.directory)
-        assert os.path.commonpath([level.directory, str(case)]) == str(case)
+        assert os.path.commonpath([level.directory, str(tmp_path)]) == str(tmp_path)
     for problem in chain.problems:
         assert str(problem).isprintable()
         assert problem.place
@@ -43,10 +43,20 @@ def test_every_case_is_read_as_its_kernel_meant_it(case: Path) -> None:
 
 
 def test_a_case_for_each_kind_of_problem_and_hierarchy() -> None:
-    chains = [read_case(case)[0] for case in CASES]
-    kinds = {p.kind for c in chains for p in c.problems}
+    kinds = {kind for case in CASES for kind in case.expected["problems"]}
     assert kinds == {"unmounted", "hidden", "unreadable", "malformed", "deleted"}
-    assert {c.hierarchy for c in chains} == {"v1", "v2", "hybrid", "none", "unknown"}
+    assert {case.expected["hierarchy"] for case in CASES} == {"v1", "v2", "hybrid", "none", "unknown"}
+
+
+def test_a_case_is_files_and_links_by_their_paths(tmp_path: Path) -> None:
+    case = parse_case("x", '{"why": "x"}\n== a/b\n1\n\n== empty\n== a/raw (escaped)\n\\xff\\n\n== l -> a/b\n')
+    assert case.expected == {"why": "x"}
+    case.make(tmp_path)
+    assert (tmp_path / "l").read_text() == "1\n\n"
+    assert (tmp_path / "empty").read_bytes() == b""
+    assert (tmp_path / "a/raw").read_bytes() == b"\xff\n"
+    with pytest.raises(ValueError, match="there twice"):
+        parse_case("x", "{}\n== a\n== a -> b\n")
 
 
 def test_a_process_that_is_not_there(tmp_path: Path) -> None:

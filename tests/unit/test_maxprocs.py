@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.cases import CASES, read, read_case
+from tests.unit.cases import CASES, Case, read
 from tests.unit.measured import BUILDS, ROWS, SELF, build, fitting, taken
 
 from go_health_hook.go import maxprocs
@@ -81,8 +81,8 @@ def test_how_often_each_rule_fits_what_the_kernel_allows(summary: list[str], tmp
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_every_case(case: Path) -> None:
-    chain, wanted = read_case(case)
+def test_every_case(case: Case, tmp_path: Path) -> None:
+    chain, wanted = case.read(tmp_path), case.expected
     cpus = wanted["affinity"]
     assert maxprocs.expected(cpus, chain) == wanted["expected"]
     got = {number: maxprocs.predict(parse_version(f"go{number}"), cpus, chain).value for number in wanted["go"]}
