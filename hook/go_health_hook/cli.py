@@ -7,8 +7,8 @@ import importlib
 import os
 import sys
 
-from go_health_hook import VERSION
-from go_health_hook.errors import EXIT_INTERNAL, BadInput, HookError
+from go_health_hook import VERSION, gates, start
+from go_health_hook.errors import BadInput
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -95,11 +95,6 @@ def commands() -> list[str]:
     return sorted([*(name for room in ROOMS for name in _modules(room)), "gate"])
 
 
-def gates() -> list[str]:
-    """The gates' names as the command line has them: one file of gates/ each."""
-    return [name.replace("_", "-") for name in _modules("gates")]
-
-
 def _modules(room: str) -> list[str]:
     try:
         names = os.listdir(f"{HERE}/{room}")
@@ -124,34 +119,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], str, list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status. Prints one line on stderr for an error of the caller's."""
-    _open_standard_streams()
-    try:
-        return _main(list(sys.argv[1:] if argv is None else argv))
-    except HookError as error:
-        print(f"go-health-hook: {error.line()}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_INTERNAL
-    except Exception as error:
-        import traceback
-
-        traceback.print_exc()
-        print(f"go-health-hook: a fault of its own, please report it: {error!r}", file=sys.stderr)
-        return EXIT_INTERNAL
-
-
-def _open_standard_streams() -> None:
-    """Open what the caller has closed of them: else a pipe of ours would get its number, and be taken for it."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    # What a terminal of another character set cannot show is no reason to say nothing.
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    return start.run(lambda: _main(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _main(argv: list[str]) -> int:
@@ -160,10 +128,6 @@ def _main(argv: list[str]) -> int:
         status: int | None = quick(argv[1:]) if quick else None
         if status is not None:
             return status
-    if argv[:1] == ["gate"] and argv[1:2] and argv[1] in gates() and not any(w.startswith("-") for w in argv[2:]):
-        # An updater waits: there is nothing to parse, and argparse is half of the start.
-        called = _Called(argv[1], argv[2:])
-        return _answer(called)
     options, command, rest = _split(argv)
     args = main_parser().parse_args(options)
     args.goroot = args.goroot or ""
@@ -224,24 +188,7 @@ def _gate(args: argparse.Namespace, rest: list[str]) -> int:
     import argparse
 
     parser = _parser("go-health-hook gate", description="Called by the updaters.")
-    parser.add_argument("gate", choices=gates(), metavar="GATE", help=f"one of: {', '.join(gates())}")
+    parser.add_argument("gate", choices=gates.names(), metavar="GATE", help=f"one of: {', '.join(gates.names())}")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the gate itself takes")
-    return _answer(parser.parse_args(rest, args))
-
-
-class _Called:
-    """The arguments of a gate called without options, as the parser would give them."""
-
-    def __init__(self, gate: str, arguments: list[str]) -> None:
-        self.gate = gate
-        self.arguments = arguments
-        self.dry_run = self.json = self.deep = self.verbose = False
-        self.budget = self.config = None
-        self.root = "/"
-        self.goroot = ""
-
-
-def _answer(args: Any) -> int:
-    module = importlib.import_module(f"go_health_hook.gates.{args.gate.replace('-', '_')}")
-    status: int = module.answer(args, lambda: configuration(args))
-    return status
+    args = parser.parse_args(rest, args)
+    return gates.answer(args.gate, gates.Call(args.arguments, args.dry_run, args.budget, args.config))

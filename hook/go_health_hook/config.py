@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import configparser
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, Literal, overload
 
 VENDOR = "/usr/lib/go-health-hook/defaults.conf"
 ADMIN = "/etc/go-health-hook.conf"
@@ -85,11 +85,8 @@ SEVERITY = _choice(REQUIRED, REGRESSION, ADVISORY, OFF)
 # Section, key: how to read it and what it is by default. defaults.conf says the same to people; a test compares them.
 SCHEMA: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
     "budget": {
+        # And a key for every file of gates/ that has a BUDGET, see `Config.budget`.
         "check": (_seconds, "5"),
-        "dnf": (_seconds, "5"),
-        "rpm-ostree": (_seconds, "3"),
-        "staged": (_seconds, "10"),
-        "boot": (_seconds, "60"),
         "deep": (_seconds, "120"),
         "ceiling": (_seconds, "60"),
         "starved": (_choice("allow", "block"), "allow"),
@@ -113,8 +110,30 @@ SCHEMA: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
 }
 
 
+GATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "gates")
+
+
+def budget_key(module: str) -> str:
+    """Return the [budget] key of a module or file of gates/: "dnf" for _dnf.py, "rpm-ostree" for rpm_ostree.py."""
+    return module.rpartition(".")[2].lstrip("_").replace("_", "-")
+
+
+def budget_keys() -> dict[str, str]:
+    """Return the file of each [budget] key that a gate has, without importing the gates: an updater waits."""
+    found = {}
+    try:
+        for name in os.listdir(GATES):
+            if name.endswith(".py"):
+                with open(f"{GATES}/{name}", "rb") as file:
+                    if b"\nBUDGET = " in file.read(MAX_BYTES):
+                        found[budget_key(name[: -len(".py")])] = name
+    except OSError:
+        pass  # a package half removed: its gates are gone
+    return found
+
+
 class Config:
-    """The settings in force: `config.get("budget", "dnf")` gives the value in its own type."""
+    """The settings in force: `config.get("dnf", "transactions")` gives the value in its own type."""
 
     __slots__ = ("_values",)
 
@@ -126,9 +145,40 @@ class Config:
     def _schema(checks: Mapping[str, str]) -> dict[str, dict[str, tuple[Callable[[str], Any], str]]]:
         return {**SCHEMA, "checks": {name: (SEVERITY, default) for name, default in checks.items()}}
 
+    if TYPE_CHECKING:
+        # A key that the schema does not have is an error of types.
+        @overload
+        def get(self, section: Literal["budget"], key: Literal["check", "deep", "ceiling"]) -> float: ...
+        @overload
+        def get(self, section: Literal["budget"], key: Literal["starved"]) -> str: ...
+        @overload
+        def get(self, section: Literal["checks"], key: str) -> str: ...
+        @overload
+        def get(self, section: Literal["toolchain"], key: Literal["goroot"]) -> str: ...
+        @overload
+        def get(self, section: Literal["toolchain"], key: Literal["modules"]) -> list[str]: ...
+        @overload
+        def get(self, section: Literal["toolchain"], key: Literal["required"]) -> bool: ...
+        @overload
+        def get(self, section: Literal["dnf"], key: Literal["transactions"]) -> str: ...
+        @overload
+        def get(self, section: Literal["ostree"], key: Literal["on-failure", "standing"]) -> str: ...
+        @overload
+        def get(self, section: Literal["gomaxprocs"], key: Literal["placements"]) -> list[str]: ...
+
     def get(self, section: str, key: str) -> Any:
-        """The value of a key of the schema."""
+        """Return the value of a key of SCHEMA or of [checks]; for [announce] see `announce`, for gates `budget`."""
         return self._values[section][key]
+
+    def budget(self, module: str, default: float) -> float:
+        """Return the seconds of [budget] for a module of gates/ (its `__name__`), or `default` (its BUDGET)."""
+        seconds: float = self._values["budget"].get(budget_key(module), default)
+        return seconds
+
+    @property
+    def announce(self) -> dict[str, Any]:
+        """All of [announce], for announce.publish."""
+        return dict(self._values["announce"])
 
     def read(self, path: str, checks: Mapping[str, str]) -> None:
         """Lay one file over what is there. Raises BadInput naming file, line and the nearest known key."""
@@ -149,6 +199,8 @@ class Config:
         except configparser.Error as error:
             raise _syntax_error(path, error) from None
         schema = self._schema(checks)
+        if parser.has_section("budget"):
+            schema["budget"] = {**schema["budget"], **dict.fromkeys(budget_keys(), (_seconds, ""))}
         for section in parser.sections():
             if section not in schema:
                 place = f"{path}:{_line_of(text, section)}"

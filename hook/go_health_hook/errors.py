@@ -8,6 +8,7 @@ EXIT_BLOCK = 1
 EXIT_USAGE = 2
 EXIT_TIMEOUT = 3
 EXIT_INTERNAL = 4
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class HookError(Exception):

@@ -44,7 +44,7 @@ def examine(
     is no directory.
     """
     examination = Examination(subject, deadline)
-    examination.announce = {key: config.get("announce", key) for key in examination.announce}
+    examination.announce = config.announce
     wanted = [c for c in checks.every() if config.get("checks", c.name) != OFF]
     found: dict[str, Finding] = {}
     nothing = ""

@@ -90,8 +90,8 @@ def test_it_is_upgraded_and_downgraded(suite: str) -> None:
 
 DAMAGE = {
     "python gone": "rm /usr/bin/python3",
-    "module half deleted": "rm /usr/lib/go-health-hook/go_health_hook/gates/_transaction.py "
-    "/usr/lib/go-health-hook/go_health_hook/gates/__pycache__/_transaction.*",
+    "module half deleted": "rm /usr/lib/go-health-hook/go_health_hook/gates/_dnf.py "
+    "/usr/lib/go-health-hook/go_health_hook/gates/__pycache__/_dnf.*",
     "modules gone": "rm -r /usr/lib/go-health-hook",
     "module damaged": "echo 'def broken(:' >/usr/lib/go-health-hook/go_health_hook/config.py",
     "launcher gone": "rm /usr/libexec/go-health-hook/gate",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,13 @@ def test_the_vendors_file_says_what_the_code_says() -> None:
     plain = config.Config(severities())
     vendor = config.Config(severities())
     vendor.read(str(VENDOR), severities())
-    for section, keys in {**config.SCHEMA, "checks": dict.fromkeys(severities())}.items():
-        for key in keys:
-            assert vendor.get(section, key) == plain.get(section, key), (section, key)
+    assert {**vendor._values, "budget": {}} == {**plain._values, "budget": {}}
+    modules = [import_module(f"go_health_hook.gates.{name[:-3]}") for name in config.budget_keys().values()]
+    gates_own = {config.budget_key(module.__name__): module.BUDGET for module in modules}
+    assert vendor._values["budget"] == {**plain._values["budget"], **gates_own}
     text = VENDOR.read_text()
     missing = [k for keys in config.SCHEMA.values() for k in keys if f"\n{k} =" not in text]
-    missing += [name for name in severities() if f"\n{name} = " not in text]
+    missing += [name for name in [*severities(), *gates_own] if f"\n{name} = " not in text]
     assert not missing
 
 
@@ -52,8 +54,8 @@ def test_later_files_win(tmp_path: Path) -> None:
     (etc / "30-masked.conf").symlink_to("/dev/null")
     (etc / "40-not.conf.rpmnew").write_text("nonsense")
     settings = config.load(severities(), root=str(tmp_path))
-    assert settings.get("budget", "dnf") == 9
-    assert settings.get("budget", "boot") == 30
+    assert settings.budget("gates._dnf", 5.0) == 9
+    assert settings.budget("gates.boot", 60.0) == 30
     assert settings.get("toolchain", "modules") == ["crypto/tls", "net/http"]
     assert settings.get("toolchain", "required") is True
 
@@ -64,6 +66,8 @@ def test_later_files_win(tmp_path: Path) -> None:
         ("[budgte]\n", "/test.conf:1: unknown section [budgte]; the nearest known section is budget"),
         ("[budget]\n\ndfn = 3\n", "/test.conf:3: unknown key dfn in [budget]; the nearest known key is dnf"),
         ("[checks]\nstdlb = off\n", "/test.conf:2: unknown key stdlb in [checks]; the nearest known key is stdlib"),
+        ("[budget]\nrefused = 3\n", "/test.conf:2: unknown key refused in [budget]; the nearest known key is"),
+        ("[budget]\ndnf5 = 3\n", "/test.conf:2: unknown key dnf5 in [budget]; the nearest known key is dnf"),
         ("[budget]\ndnf = soon\n", "/test.conf:2: dnf = soon cannot be used; it takes a number of seconds"),
         ("[budget]\ndnf = -1\n", "/test.conf:2: dnf = -1 cannot be used; it takes seconds from above 0 to 86400"),
         ("[budget]\ndnf = nan\n", "/test.conf:2: dnf = nan cannot be used; it takes seconds from above 0 to 86400"),
@@ -101,4 +105,4 @@ def test_no_text_is_worse_than_an_error(tmp_path_factory: pytest.TempPathFactory
     except BadInput as caught:
         assert caught.line().isprintable()
     else:
-        assert settings.get("budget", "dnf") > 0
+        assert settings.budget("gates._dnf", 5.0) > 0

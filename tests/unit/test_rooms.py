@@ -21,7 +21,7 @@ FLOORS = [
     ["go"],
     ["linux"],
     ["run"],
-    ["policy", "verdict", "subject", "config", "override", "deadline", "errors", "files", "text"],
+    ["start", "policy", "verdict", "subject", "config", "override", "deadline", "errors", "files", "text"],
 ]
 HEAVY = {
     "dbus_next",

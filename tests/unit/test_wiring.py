@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from tests.unit.test_announce import examined
 
-from go_health_hook import cli
+from go_health_hook import cli, gates
 from go_health_hook.announce import record
 from go_health_hook.config import Config
 from go_health_hook.deadline import Deadline
 from go_health_hook.examine import severities
 from go_health_hook.linux import services
-from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Gate, Wiring
+from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired, Wiring
 
 GATE = "usr/libexec/go-health-hook/gate"
 ACTIONS = "etc/dnf/libdnf5-plugins/actions.d/go-health-hook.actions"
@@ -65,10 +65,10 @@ def wiring(root: Path, settings: str = "") -> Wiring:
     if settings:
         (root / "hook.conf").write_text(settings)
         config.read(str(root / "hook.conf"), severities())
-    return Wiring(config, Deadline(10), str(root))
+    return Wiring(gates.every(), config, Deadline(10), str(root))
 
 
-def gate(name: str, root: Path, settings: str = "") -> Gate:
+def gate(name: str, root: Path, settings: str = "") -> Wired:
     return next(g for g in wiring(root, settings).gates if g.name == name)
 
 
@@ -174,7 +174,7 @@ def test_a_deployment_that_is_not_booted_is_an_image_system(tmp_path: Path) -> N
 
 
 def test_every_gate_has_its_wiring(tmp_path: Path) -> None:
-    assert {g.name for g in wiring(tmp_path).gates} == set(cli.gates())
+    assert {g.name for g in wiring(tmp_path).gates} == set(gates.names())
 
 
 def test_a_later_file_wins(tmp_path: Path) -> None:
@@ -212,10 +212,10 @@ def status(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tup
 
 
 def held_back(
-    root: Path, reason: str = "goroot: bin/go is cut short", gates: int = 1, remedy: str = "dnf reinstall 'golang*'"
+    root: Path, reason: str = "goroot: bin/go is cut short", count: int = 1, remedy: str = "dnf reinstall 'golang*'"
 ) -> None:
     def change(state: dict[str, Any]) -> None:
-        for i in range(gates):
+        for i in range(count):
             run = {
                 "gate": f"dnf{5 - i}", "event": "verdict", "time": 1_700_000_000.0 + i, "verdict": "block",
                 "exit_status": 1, "reason": reason, "remedy": remedy, "checks": ["goroot"],
@@ -280,15 +280,15 @@ LONG = {
 
 @pytest.mark.root
 @pytest.mark.parametrize("reason", LONG.values(), ids=LONG)
-@pytest.mark.parametrize("gates", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("files", [PACKAGES, IMAGES], ids=["packages", "images"])
 def test_the_worst_status_fits_one_screen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: dict[str, str],
-    gates: int, reason: str,
+    count: int, reason: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(Wiring, "_timers", lambda _: TIMERS)
+    monkeypatch.setattr(Wiring, "_timers", lambda *_: TIMERS)
     root = laid(tmp_path, files)
-    held_back(root, reason, gates, remedy="dnf --setopt=x reinstall 'golang*' " * 4)
+    held_back(root, reason, count, remedy="dnf --setopt=x reinstall 'golang*' " * 4)
     for name in ("check", "staged", "boot", "rpm-ostree"):
         run = record.entry(examined(), name, record.FOUND, 1_700_000_000.0)
         record.update(lambda state, run=run: record.take(state, run), f"{root}{record.DIRECTORY}")  # type: ignore[misc]

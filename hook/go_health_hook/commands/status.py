@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 
-from go_health_hook import VERSION, override
+from go_health_hook import VERSION, gates, override
 from go_health_hook.announce import motd, publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, settings: Config) -> int:
     if args.refresh and os.geteuid() != 0:
         raise BadInput("status --refresh writes what only root may", hint="sudo go-health-hook status --refresh")
     root = os.path.realpath(args.root)
-    wiring = Wiring(settings, Deadline(args.budget or SECONDS), root)
+    wiring = Wiring(gates.every(), settings, Deadline(args.budget or SECONDS), root)
     directory = root.rstrip("/") + record.DIRECTORY
     damage = ""
     troubles = _refresh(wiring, settings, directory, root) if args.refresh else []
@@ -219,7 +219,7 @@ def _refresh(wiring: Wiring, settings: Config, directory: str, root: str) -> lis
     """
     wired = {gate.name: gate.state != NOT_WIRED for gate in wiring.gates if gate.state != NOT_HERE}
     known = {"wired": wired, "misaligned": _misaligned() if root == "/" else None}
-    announce = {key: settings.get("announce", key) for key in ("motd", "journal", "metrics-directory")}
+    announce = settings.announce
     ended: list[dict[str, Any]] = []
     states: list[dict[str, Any]] = []
     troubles: list[str] = []

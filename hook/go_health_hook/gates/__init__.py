@@ -1,2 +1,93 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One file an updater, with `answer(args, configuration) -> int`; what several share has a name with a leading _."""
+"""One file an updater; what several share has a name with a leading underscore.
+
+A gate is a module with
+    answer(call) -> int     what the updater is told, in its own language; the exit status
+    wired(view) -> Wired    whether this machine's updater calls it (see wiring.View)
+and, where it has them,
+    BUDGET      seconds for a run by default; its key in [budget] is the file's name
+    UNITS       units of systemd's that `wired` looks at
+    TIMERS      timers of the updater's that `status` shows
+    REMEDY      its updater's words for a finding's remedy, by the finding's `remedy_key`
+    UNREAD      settings that people give its updater and no program reads (see wiring.UNREAD)
+    holds(view) whether its last block stands although no updater calls it
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+    from go_health_hook.config import Config
+
+
+class Call:
+    """How a gate was called: its arguments, and the options of the command line that apply to gates."""
+
+    __slots__ = ("arguments", "budget", "config", "dry_run")
+
+    def __init__(
+        self,
+        arguments: Sequence[str] = (),
+        dry_run: bool = False,
+        budget: float | None = None,
+        config: str | None = None,
+    ) -> None:
+        self.arguments = list(arguments)
+        self.dry_run = dry_run
+        self.budget = budget
+        self.config = config
+
+    def settings(self) -> Config:
+        """Return the configuration. Raises BadInput."""
+        from go_health_hook import config
+        from go_health_hook.examine import severities
+
+        return config.load(severities(), self.config)
+
+
+def names() -> list[str]:
+    """Return the gates' names as the command line has them: one file of this folder each."""
+    try:
+        files = os.listdir(os.path.dirname(__file__))
+    except OSError:
+        return []
+    return sorted({name.split(".")[0].replace("_", "-") for name in files if name.endswith(".py") and name[0] != "_"})
+
+
+def load(name: str) -> ModuleType:
+    """Return a gate's module."""
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def every() -> dict[str, ModuleType]:
+    """Return all gates by name, for status."""
+    return {name: load(name) for name in names()}
+
+
+def answer(name: str, call: Call) -> int:
+    """Ask one gate; return its exit status. Raises HookError."""
+    status: int = load(name).answer(call)
+    return status
+
+
+def main(argv: Sequence[str]) -> int:
+    """Answer an updater that called `gate NAME ARGUMENT …`; return the exit status.
+
+    There is nothing to parse here: an updater waits, and argparse is half of the start.
+    """
+    from go_health_hook import start
+    from go_health_hook.errors import BadInput
+    from go_health_hook.text import clean
+
+    def run() -> int:
+        if argv[:1] and argv[0] in names():
+            return answer(argv[0], Call(argv[1:]))
+        raise BadInput(f"no gate {clean(' '.join(argv[:1]))!r}", hint=f"it is one of: {', '.join(names())}")
+
+    return start.run(run)

@@ -71,7 +71,7 @@ def recall(staged: Deployment, mark: str, settings: Config, subject: Subject, de
     for entry in _entries():
         if entry["checksum"] == staged.checksum and entry["fingerprint"] == mark:
             examination = Examination(subject, deadline)
-            examination.announce = {key: settings.get("announce", key) for key in examination.announce}
+            examination.announce = settings.announce
             examination.findings = [Finding.from_dict(f) for f in entry["results"]]
             examination.toolchain = entry["toolchain"]
             examination.verdict = Verdict(EXIT_BLOCK, clean(entry["reason"], 2000))

@@ -12,14 +12,14 @@ from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, s
 from go_health_hook.linux import ostree
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
+from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired, add_to_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
-
     from go_health_hook.config import Config
+    from go_health_hook.gates import Call
     from go_health_hook.verdict import Examination
+    from go_health_hook.wiring import View
 
 # To find out, once the verdict stands, what changed in Go since the last deployment (seconds).
 TELL_SECONDS = 5.0
@@ -27,16 +27,25 @@ TELL_SECONDS = 5.0
 WAIT_SECONDS = 1.0
 
 
-def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
+BUDGET = 60.0
+BOOT_UNIT = "go-health-hook-boot.service"
+GREENBOOT_UNIT = "greenboot-healthcheck.service"
+GREENBOOT_SCRIPT = "50_go_health_hook.sh"
+GREENBOOT_CHECK = f"greenboot/check/required.d/{GREENBOOT_SCRIPT}"
+GREENBOOT_CONF = "/etc/greenboot/greenboot.conf"
+UNITS = (BOOT_UNIT, GREENBOOT_UNIT)
+
+
+def answer(call: Call) -> int:
     """Return 0 when this boot's Go is sound, 1 when it is not or hangs; a fault of our own is no broken Go."""
-    if args.arguments:
-        raise BadInput(f"gate boot takes no {clean(args.arguments[0])!r}", hint="call it without arguments")
-    settings = configuration()
-    deadline = Deadline(args.budget if args.budget is not None else settings.get("budget", "boot"))
+    if call.arguments:
+        raise BadInput(f"gate boot takes no {clean(call.arguments[0])!r}", hint="call it without arguments")
+    settings = call.settings()
+    deadline = Deadline(call.budget if call.budget is not None else settings.budget(__name__, BUDGET))
     examination = _examine(settings, deadline)
     verdict = examination.verdict
     let = overridden() if verdict.block else None
-    if not args.dry_run:
+    if not call.dry_run:
         event = record.OVERRIDE if let else record.VERDICT
         publish.publish(examination, "boot", event=event, wait=WAIT_SECONDS)
     if verdict.exit_status == EXIT_INTERNAL:
@@ -53,7 +62,7 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
     if ostree.on_ostree():
         _tell_deployment()
     say_override("to let this boot pass once anyway")
-    return EXIT_ALLOW if args.dry_run else EXIT_BLOCK
+    return EXIT_ALLOW if call.dry_run else EXIT_BLOCK
 
 
 def _examine(settings: Config, deadline: Deadline) -> Examination:
@@ -96,3 +105,35 @@ def _tell_deployment() -> None:
     except HookError as error:
         say(INFO, f"what changed since {previous.name} is not known: {error.line()}")
     say(NOTICE, f"to roll back: {ostree.how_to_roll_back(state)}")
+
+
+def wired(view: View) -> Wired:
+    """Return whether greenboot, or the unit of our own where there is no greenboot, calls this gate."""
+    if not view.ostree:
+        return Wired(NOT_HERE, "no image system")
+    if view.exists(f"/usr/lib/systemd/system/{GREENBOOT_UNIT}"):
+        return _greenboot(view)
+    state = view.load_state(BOOT_UNIT)
+    if state != "loaded":
+        remedy = f"systemctl unmask {BOOT_UNIT}" if state == "masked" else add_to_image("go-health-hook-rpm-ostree")
+        return Wired(NOT_WIRED, f"{BOOT_UNIT} is {state}", remedy)
+    if not view.pulled_in(BOOT_UNIT):
+        return Wired(NOT_WIRED, f"{BOOT_UNIT} is not enabled", f"systemctl enable {BOOT_UNIT}")
+    return Wired(WIRED, BOOT_UNIT)
+
+
+def _greenboot(view: View) -> Wired:
+    check = view.first(f"/usr/lib/{GREENBOOT_CHECK}", f"/etc/{GREENBOOT_CHECK}")
+    if not check or not view.executable(check):
+        remedy = add_to_image("go-health-hook-greenboot")
+        return Wired(NOT_WIRED, f"/usr/lib/{GREENBOOT_CHECK} is missing or not executable", remedy)
+    # ("A.sh" "B.sh"), as bash has a list.
+    skipped = view.setting([GREENBOOT_CONF], "", "DISABLED_HEALTHCHECKS")
+    if skipped and GREENBOOT_SCRIPT in [word.strip('"') for word in skipped[0].strip("()").split()]:
+        how = f"{skipped[1]}: DISABLED_HEALTHCHECKS names {GREENBOOT_SCRIPT}"
+        return Wired(NOT_WIRED, how, "take it out there")
+    state = view.load_state(GREENBOOT_UNIT)
+    if state != "loaded" or not view.pulled_in(GREENBOOT_UNIT):
+        remedy = f"systemctl {'unmask' if state == 'masked' else 'enable'} {GREENBOOT_UNIT}"
+        return Wired(NOT_WIRED, f"{GREENBOOT_UNIT} is {'not enabled' if state == 'loaded' else state}", remedy)
+    return Wired(WIRED, f"greenboot, {check}")

@@ -4,29 +4,35 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from go_health_hook.errors import BadInput
-from go_health_hook.gates import _transaction as shared
+from go_health_hook.gates import _dnf as shared
 from go_health_hook.linux.rpmdb import ownership
 from go_health_hook.run.worker import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
     from typing import Any
 
-    from go_health_hook.config import Config
     from go_health_hook.deadline import Deadline
+    from go_health_hook.gates import Call
+    from go_health_hook.wiring import View, Wired
 
 MAX_REQUEST = 64 << 20
 FIELDS = {"name": str, "evr": str, "full": str, "action": str, "coming": bool, "path": str, "go": bool}
 
 
-def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
-    """Answer the plugin; the arguments are those of transaction.answer. Returns the exit status."""
-    outcome = shared.answer("dnf4", args.arguments, configuration, lambda pid: _transaction(_request(), pid))
+TIMERS = ("dnf-automatic.timer", "dnf-automatic-install.timer")
+UNREAD = (
+    ("/etc/dnf/automatic.conf", "", "upgrade_command", "no dnf reads it; the gates stop a bad update without it"),
+)
+
+
+def answer(call: Call) -> int:
+    """Answer the plugin; the arguments are those of `_dnf.answer`. Returns the exit status."""
+    outcome = shared.answer("dnf4", call.arguments, call.settings, lambda pid: _transaction(_request(), pid))
     # What does not stop it is for dnf's log.
     print(outcome.message or "\n".join(outcome.notes))
     return outcome.status
@@ -63,3 +69,29 @@ def _transaction(packages: list[dict[str, Any]], pid: int) -> shared.Transaction
         return {*owners, *(p["name"] for p in packages if p["go"])}
 
     return shared.Transaction("dnf4", items, shared.is_automatic(pid), go_names)
+
+
+def wired(view: View) -> Wired:
+    """Return whether dnf 4 loads our plugin, and the plugin finds the gate."""
+    from go_health_hook.wiring import NOT_HERE, NOT_WIRED, OFF, Wired
+
+    library = view.first(
+        "/usr/lib/python3*/site-packages/dnf/__init__.py", "/usr/lib/python3/dist-packages/dnf/__init__.py"
+    )
+    if view.ostree or not library:
+        return Wired(NOT_HERE, "updates come as images" if view.ostree else "no dnf 4")
+    plugin = f"{os.path.dirname(os.path.dirname(library))}/dnf-plugins/go_health_hook.py"
+    if not view.exists(plugin):
+        return Wired(NOT_WIRED, f"{plugin} is not in place", view.get("python3-dnf-plugin-go-health-hook", "dnf"))
+    settings = [shared.DNF_CONF]
+    places = view.setting(settings, "main", "pluginconfpath")
+    folders = places[0].replace(",", " ").split() if places else ["/etc/dnf/plugins"]
+    found = view.setting([f"{folder}/go_health_hook.conf" for folder in folders], "main", "enabled")
+    if found and found[0].lower() in OFF:
+        file = found[1].rsplit(":", 1)[0]
+        return Wired(NOT_WIRED, f"{found[1]}: enabled = {found[0]}", f"set enabled = 1 in {file}")
+    path = view.setting(settings, "main", "pluginpath")
+    if path and os.path.dirname(plugin) not in path[0].replace(",", " ").split():
+        remedy = f"add {os.path.dirname(plugin)} to pluginpath"
+        return Wired(NOT_WIRED, f"{path[1]}: pluginpath = {path[0]}", remedy)
+    return shared.plugins_off(view, settings) or shared.gate_program(view, plugin)

@@ -13,20 +13,22 @@ import select
 
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
-from go_health_hook.gates import _transaction as shared
+from go_health_hook.gates import _dnf as shared
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
-    from go_health_hook.config import Config
+    from go_health_hook.gates import Call
     from go_health_hook.go.incoming import Place
+    from go_health_hook.wiring import View, Wired
 
 MAX_REPLY = 64 << 20
 REPLY_SECONDS = 30.0  # dnf5 answers at once, out of its memory
+TIMERS = ("dnf5-automatic.timer",)
+UNREAD = (("/etc/dnf/dnf5-plugins/automatic.conf", "", "upgrade_command", "no dnf reads it; the gates do without it"),)
 ATTRIBUTES = ["name", "evr", "full_nevra", "action", "direction", "repo_id", "location"]
 
 
@@ -108,10 +110,10 @@ class Conversation:
         self.tell({"op": "stop", "args": {"message": message}})
 
 
-def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
-    """Answer dnf5; the arguments are those of transaction.answer. Returns the exit status."""
+def answer(call: Call) -> int:
+    """Answer dnf5; the arguments are those of `_dnf.answer`. Returns the exit status."""
     dnf5 = Conversation()
-    outcome = shared.answer("dnf5", args.arguments, configuration, lambda pid: _transaction(dnf5, pid))
+    outcome = shared.answer("dnf5", call.arguments, call.settings, lambda pid: _transaction(dnf5, pid))
     for note in outcome.notes:
         dnf5.log("INFO", note)
     if outcome.message:
@@ -164,3 +166,64 @@ def places_of(dnf5: Conversation, package: dict[str, str]) -> Iterator[list[Plac
     urls = dnf5.setting(f"{repository}.baseurl").replace(",", " ").split()
     yield [(url[len("file://") :], "", location) for url in urls if url.startswith("file://")]
     yield [(dnf5.setting("destdir"), "", name)]
+
+
+ACTIONS = "actions.d/go-health-hook.actions"
+# Where libdnf5 looks for its plugins' settings, and below for the actions; a file in one directory hides that of the
+# same name in a later one. plugin_conf_dir moves them, as pluginconfpath does where libdnf5 knows no other (dnf5 5.4).
+PLUGIN_CONF = ("/etc/dnf/libdnf5-plugins", "/usr/share/dnf5/libdnf.plugins.conf.d")
+# Likewise; in one order by name, and dnf.conf is laid over them (dnf5.conf(5)).
+DROPINS = ("/etc/dnf/libdnf5.conf.d", "/usr/share/dnf5/libdnf.conf.d")
+# The file that the actions plugin's package has.
+ENABLE = "printf '[main]\\nname = actions\\nenabled = 1\\n' >/etc/dnf/libdnf5-plugins/actions.conf"
+
+
+def wired(view: View) -> Wired:
+    """Return whether dnf5 loads the actions plugin, the plugin our action, and the action finds the gate."""
+    from go_health_hook.wiring import NOT_HERE, NOT_WIRED, Wired
+
+    library = view.first("/usr/bin/dnf5", "/usr/lib64/libdnf5.so.*", "/usr/lib/*/libdnf5.so.*")
+    if view.ostree or not library:
+        return Wired(NOT_HERE, "updates come as images" if view.ostree else "no dnf5")
+    settings = [*view.drop_ins(".conf", *DROPINS), shared.DNF_CONF]
+    moved = view.setting(settings, "main", "plugin_conf_dir") or view.setting(settings, "main", "pluginconfpath")
+    places = moved[0].replace(",", " ").split() if moved else list(PLUGIN_CONF)
+    actions = view.first(*(f"{place}/{ACTIONS}" for place in places))
+    if not actions:
+        if moved and view.exists(f"{PLUGIN_CONF[0]}/{ACTIONS}"):
+            remedy = f"add {PLUGIN_CONF[0]} to it"
+            return Wired(NOT_WIRED, f"dnf5 looks elsewhere: {moved[1]}: {moved[0]}", remedy)
+        return Wired(NOT_WIRED, f"{ACTIONS} is not in place", view.get("go-health-hook-dnf5", "dnf5"))
+    if not any(line.startswith("pre_transaction") for line in view.lines(actions)):
+        # dnf keeps a file that was changed by hand.
+        remedy = f"rm {actions}; {view.get('go-health-hook-dnf5', 'dnf5')}"
+        return Wired(NOT_WIRED, f"{actions} has no pre_transaction line", remedy)
+    path = view.setting(settings, "main", "pluginpath")
+    folders = [path[0]] if path else ["/usr/lib64/libdnf5/plugins", "/usr/lib/*/libdnf5/plugins"]
+    if not view.first(*(f"{folder}/actions.so" for folder in folders)):
+        if path:
+            return Wired(NOT_WIRED, f"{path[1]}: pluginpath = {path[0]} has no actions.so", "remove that line")
+        remedy = view.get("libdnf5-plugin-actions", "dnf5")
+        return Wired(NOT_WIRED, "dnf5's actions plugin is not installed", remedy)
+    return _actions_off(view, places) or shared.plugins_off(view, settings) or shared.gate_program(view, actions)
+
+
+def _actions_off(view: View, places: list[str]) -> Wired | None:
+    """Return NOT_WIRED where no file switches the actions plugin on; one that does is enough."""
+    from go_health_hook.wiring import NOT_WIRED, ON, Wired
+
+    found = None
+    for file in view.drop_ins(".conf", *places):
+        named = view.setting([file], "main", "name")
+        if (named[0] if named else os.path.basename(file)[: -len(".conf")]) != "actions":
+            continue
+        enabled = view.setting([file], "main", "enabled")
+        if enabled and (enabled[0].lower() in ON or enabled[0] == "host-only"):
+            return None
+        found = enabled or ("", f"{file}:1")
+    if not found:
+        return Wired(NOT_WIRED, "no file enables dnf5's actions plugin", ENABLE)
+    file = found[1].rsplit(":", 1)[0]
+    return Wired(
+        NOT_WIRED, f"the actions plugin is off: {found[1]}: enabled = {found[0]}", f"set enabled = 1 in {file}"
+    )

@@ -18,14 +18,13 @@ from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, s
 from go_health_hook.linux import ostree
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
+from go_health_hook.wiring import NOT_HERE, NOT_WIRED, VETO_PROGRAM, WIRED, Wired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
-
-    from go_health_hook.config import Config
+    from go_health_hook.gates import Call
     from go_health_hook.linux.ostree import State
+    from go_health_hook.wiring import View
 
 
 # How long the announcement may take (seconds): what the unit's ExecStartPre= leaves behind is killed.
@@ -34,12 +33,20 @@ WAIT_SECONDS = 0.5
 READ_SECONDS = 0.5
 
 
-def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
+BUDGET = 3.0
+UNITS = ("rpm-ostreed-automatic.service", "bootc-fetch-apply-updates.service")
+TIMERS = ("rpm-ostreed-automatic.timer", "bootc-fetch-apply-updates.timer")
+UNREAD = (
+    ("/etc/rpm-ostreed.conf", "", "HookPost", "rpm-ostree has no hooks; the staged deployment is judged without it"),
+)
+
+
+def answer(call: Call) -> int:
     """Return 1 to stop the automatic update, 0 to let it go on; a fault of our own lets it go on."""
-    if args.arguments:
-        raise BadInput(f"gate rpm-ostree takes no {clean(args.arguments[0])!r}", hint="call it without arguments")
-    settings = configuration()
-    deadline = Deadline(args.budget if args.budget is not None else settings.get("budget", "rpm-ostree"))
+    if call.arguments:
+        raise BadInput(f"gate rpm-ostree takes no {clean(call.arguments[0])!r}", hint="call it without arguments")
+    settings = call.settings()
+    deadline = Deadline(call.budget if call.budget is not None else settings.budget(__name__, BUDGET))
     # Asked from the start: should the toolchain hang, there would be no time left for it afterwards.
     inquiry = ostree.Inquiry(deadline) if ostree.on_ostree() else None
     examination = examine(Subject(), settings, deadline)
@@ -50,7 +57,7 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
     repair = ""
     if verdict.block and let is None and inquiry is not None:
         state, repair = _repair(inquiry, deadline)
-    if not args.dry_run:
+    if not call.dry_run:
         event = record.OVERRIDE if let else record.WARNED if repair else record.VERDICT
         publish.publish(examination, "rpm-ostree", event=event, wait=WAIT_SECONDS)
     if verdict.exit_status == EXIT_INTERNAL:
@@ -70,7 +77,7 @@ def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int
     say_remedies(examination)
     say(NOTICE, f"on an image system: {ostree.how_to_roll_back(state)}, or update by hand: {_by_hand()}")
     say_override("to let automatic updates go on once anyway")
-    return EXIT_ALLOW if args.dry_run else EXIT_BLOCK
+    return EXIT_ALLOW if call.dry_run else EXIT_BLOCK
 
 
 def _by_hand() -> str:
@@ -119,3 +126,17 @@ def _go_of(root: str) -> tuple[object, ...]:
     except OSError:
         version = None
     return (toolchain.goroot, version, *sizes)
+
+
+def wired(view: View) -> Wired:
+    """Return whether the units of the automatic updaters call this gate before they begin."""
+    if not view.ostree:
+        return Wired(NOT_HERE, "no image system")
+    here = [unit for unit in UNITS if unit in view.units or view.first(f"/usr/lib/systemd/system/{unit}")]
+    if not here:
+        return Wired(NOT_HERE, "no automatic updater's unit")
+    for unit in here:
+        if not any(VETO_PROGRAM in command for command in view.values(unit, "Service", "ExecStartPre")):
+            remedy = view.drop_in_remedy(unit, "go-health-hook-rpm-ostree")
+            return Wired(NOT_WIRED, f"{unit} does not call the gate before it begins", remedy)
+    return Wired(WIRED, f"drop-in of {', '.join(here)}")

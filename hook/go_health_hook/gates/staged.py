@@ -17,15 +17,17 @@ from go_health_hook.linux import ostree
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 from go_health_hook.verdict import Examination, Verdict
+from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired, add_to_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
     from go_health_hook.config import Config
+    from go_health_hook.gates import Call
     from go_health_hook.gates._refused import Note
     from go_health_hook.linux.ostree import Deployment
+    from go_health_hook.wiring import View
 
 GATE = "staged"
 # How long the announcement may take (seconds), since what this unit leaves behind is killed: nobody waits for it but a
@@ -46,33 +48,40 @@ MAX_ROUNDS = 4
 NOT_OF_THE_IMAGE = ("/var", "/run")
 
 
-def answer(args: argparse.Namespace, configuration: Callable[[], Config]) -> int:
+BUDGET = 10.0
+FINALIZE = "ostree-finalize-staged.service"
+PATH_UNIT = "go-health-hook-staged.path"
+GUARD_UNIT = "go-health-hook-guard.service"
+UNITS = (FINALIZE, PATH_UNIT, GUARD_UNIT)
+
+
+def answer(call: Call) -> int:
     """Judge the staged deployment and lock, discard or leave it.
 
     `shutdown`: the last look, nothing can be discarded any more. `recheck`: forget an earlier refusal of this commit.
     Returns the verdict's exit status; 4 where nothing could be decided or what was decided could not be done.
     """
-    for word in args.arguments:
+    for word in call.arguments:
         if word not in WORDS:
             raise BadInput(f"gate staged does not take {clean(word)!r}", hint=f"it takes: {', '.join(WORDS)}")
     if not ostree.on_ostree():
         say(INFO, "not booted from an ostree deployment: no update is staged here")
         return EXIT_ALLOW
-    settings = configuration()
-    at_shutdown = "shutdown" in args.arguments
-    budget = args.budget if args.budget is not None else settings.get("budget", "staged")
+    settings = call.settings()
+    at_shutdown = "shutdown" in call.arguments
+    budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
     if at_shutdown:
         budget = min(budget, SHUTDOWN_SECONDS)
     status = EXIT_ALLOW
     try:
-        for left in reversed(range(1 if at_shutdown or args.dry_run else MAX_ROUNDS)):
+        for left in reversed(range(1 if at_shutdown or call.dry_run else MAX_ROUNDS)):
             deadline = Deadline(budget + READ_SECONDS + LOCK_SECONDS)
             staged = ostree.on_disk(deadline.within(READ_SECONDS)).staged
             if staged is None:
-                if not args.dry_run:
+                if not call.dry_run:
                     _nothing_staged(settings)
                 return EXIT_ALLOW
-            gate = _Gate(staged, settings, budget, deadline, args)
+            gate = _Gate(staged, settings, budget, deadline, call)
             status = gate.decide()
             if not left or gate.settled():
                 break
@@ -89,23 +98,21 @@ def _nothing_staged(settings: Config) -> None:
     """What was refused before is not staged any more: somebody has discarded it, so nothing is held back."""
     last = _refused.Note.read()
     if last.deployment and last.verdict == "block":
-        publish.release(GATE, {key: settings.get("announce", key) for key in ("motd", "journal", "metrics-directory")})
+        publish.release(GATE, settings.announce)
         say(INFO, "the deployment that was refused is not staged any more")
     if last.deployment:
         _kept(_refused.Note().write)
 
 
 class _Gate:
-    def __init__(
-        self, staged: Deployment, settings: Config, budget: float, deadline: Deadline, args: argparse.Namespace
-    ) -> None:
+    def __init__(self, staged: Deployment, settings: Config, budget: float, deadline: Deadline, call: Call) -> None:
         self.staged = staged
         self.settings = settings
         self.budget = budget
         self.deadline = deadline
-        self.at_shutdown = "shutdown" in args.arguments
-        self.recheck = "recheck" in args.arguments
-        self.dry_run = args.dry_run
+        self.at_shutdown = "shutdown" in call.arguments
+        self.recheck = "recheck" in call.arguments
+        self.dry_run = call.dry_run
         self.tell = TELL_SECONDS_AT_SHUTDOWN if self.at_shutdown else TELL_SECONDS
         self.mark = _refused.fingerprint(settings, severities())
         last = _refused.Note.read()
@@ -164,7 +171,7 @@ class _Gate:
         elsewhere = self._elsewhere(subject)
         if elsewhere:
             examination = Examination(subject, limit)
-            examination.announce = {key: self.settings.get("announce", key) for key in examination.announce}
+            examination.announce = self.settings.announce
             examination.verdict = Verdict(EXIT_ALLOW, elsewhere)
             return examination
         if self.recheck and not self.dry_run:
@@ -318,3 +325,29 @@ def _kept(write: Callable[[], None]) -> None:
         write()
     except OSError as error:
         say(WARNING, f"{clean(str(error.filename or ''))} is not written: {error.strerror}")
+
+
+def wired(view: View) -> Wired:
+    """Return whether systemd starts this gate when something is staged, and once more at the shutdown."""
+    package = "go-health-hook-rpm-ostree"
+    if not view.ostree:
+        return Wired(NOT_HERE, "no image system")
+    if GUARD_UNIT not in " ".join(view.values(FINALIZE, "Unit", "Wants")).split():
+        return Wired(NOT_WIRED, f"{FINALIZE} does not want {GUARD_UNIT}", view.drop_in_remedy(FINALIZE, package))
+    for unit in (PATH_UNIT, GUARD_UNIT):
+        state = view.load_state(unit)
+        if state != "loaded":
+            remedy = f"systemctl unmask {unit}" if state == "masked" else add_to_image(package)
+            return Wired(NOT_WIRED, f"{unit} is {state}", remedy)
+    active = view.units.get(PATH_UNIT, {}).get("ActiveState")
+    if view.asked and active != "active":
+        return Wired(NOT_WIRED, f"{PATH_UNIT} is {active}", f"systemctl start {PATH_UNIT}")
+    if not view.asked and not view.pulled_in(PATH_UNIT):
+        return Wired(NOT_WIRED, f"{PATH_UNIT} is not enabled", f"systemctl enable {PATH_UNIT}")
+    only_warns = view.config.get("ostree", "on-failure") == "warn"
+    return Wired(WIRED, f"{PATH_UNIT} and the guard at shutdown{', warns only' if only_warns else ''}")
+
+
+def holds(view: View) -> bool:
+    """Return whether a staged deployment is still there: our lock on it outlives this gate."""
+    return view.exists("/run/ostree/staged-deployment")

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from go_health_hook.config import Config
     from go_health_hook.go.incoming import Incoming, Place
     from go_health_hook.verdict import Examination
+    from go_health_hook.wiring import View, Wired
 
 # What the updater is kept waiting at most, whatever [budget] says: the time-out in the action line is the last resort.
 CEILING = 110.0
+BUDGET = 5.0
 LOOK_SECONDS = 2.0  # for a look at a few files
 MAX_NOTES = 5  # in a message
 BEFORE = "/run/go-health-hook/before"
@@ -159,7 +161,7 @@ def judge(transaction: Transaction, settings: Config) -> Outcome:
     mode = settings.get("dnf", "transactions")
     if (mode == "automatic" and not transaction.automatic) or not transaction.items:
         return Outcome()
-    deadline = Deadline(min(settings.get("budget", "dnf"), CEILING))
+    deadline = Deadline(min(settings.budget(__name__, BUDGET), CEILING))
     goroot, looks = bounded(lambda: _survey(settings), deadline, ["", ""])
     names = transaction.go_names(goroot, deadline)
     touching = [item for item in transaction.items if item.name in names]
@@ -222,7 +224,7 @@ def recheck(gate: str, configuration: Callable[[], Config]) -> int:
     settings = settings_of(gate, configuration)
     if settings is None or settings.get("dnf", "transactions") == "off":
         return EXIT_ALLOW if settings else EXIT_USAGE
-    deadline = Deadline(min(settings.get("budget", "dnf"), CEILING))
+    deadline = Deadline(min(settings.budget(__name__, BUDGET), CEILING))
     examination = _examine(Subject(), settings, deadline)
     _publish(examination, gate, "found" if examination.verdict.block else "verdict")
     if examination.verdict.block:
@@ -399,7 +401,7 @@ def _made_up(problem: str, settings: Config, deadline: Deadline, late: bool = Fa
     from go_health_hook.verdict import FAIL, TIMEOUT, Examination, Finding
 
     examination = Examination(Subject("incoming"), deadline)
-    examination.announce = {key: settings.get("announce", key) for key in examination.announce}
+    examination.announce = settings.announce
     finding = Finding(TIMEOUT if late else FAIL, problem)
     finding.check = "packages"
     examination.findings.append(finding)
@@ -419,7 +421,7 @@ def _record_fault(gate: str, line: str, settings: Config | None = None, kind: st
 
     examination = Examination(Subject(kind), Deadline(0))
     if settings is not None:
-        examination.announce = {key: settings.get("announce", key) for key in examination.announce}
+        examination.announce = settings.announce
     examination.verdict = Verdict(EXIT_INTERNAL, clean(line, 600))
     _publish(examination, gate)
 
@@ -435,7 +437,7 @@ def _release(gate: str, settings: Config) -> None:
             return False
 
     if bounded(holds, Deadline(LOOK_SECONDS), False):
-        announce = {key: settings.get("announce", key) for key in ("motd", "journal", "metrics-directory")}
+        announce = settings.announce
         publish.release(gate, announce)
 
 
@@ -536,3 +538,31 @@ def _publish(examination: Examination, gate: str, event: str = "verdict") -> Non
     from go_health_hook.announce.publish import publish
 
     publish(examination, gate, event=event)
+
+
+# --- wired: imported by status alone
+
+DNF_CONF = "/etc/dnf/dnf.conf"
+
+
+def plugins_off(view: View, files: Sequence[str]) -> Wired | None:
+    """Return NOT_WIRED where dnf's settings switch all plugins off, else None."""
+    from go_health_hook.wiring import NOT_WIRED, OFF, Wired
+
+    found = view.setting(files, "main", "plugins")
+    if found and found[0].lower() in OFF:
+        file = found[1].rsplit(":", 1)[0]
+        return Wired(NOT_WIRED, f"{found[1]}: plugins = {found[0]}", f"remove that line from {file}")
+    return None
+
+
+def gate_program(view: View, how: str) -> Wired:
+    """Return whether the program is there that dnf's side of a gate calls, and is to judge."""
+    from go_health_hook.wiring import GATE_PROGRAM, NOT_WIRED, WIRED, Wired
+
+    if not view.executable(GATE_PROGRAM):
+        return Wired(NOT_WIRED, f"{GATE_PROGRAM} is missing or not executable", "dnf reinstall go-health-hook")
+    if view.config.get("dnf", "transactions") == "off":
+        remedy = "set it to updates in /etc/go-health-hook.conf"
+        return Wired(NOT_WIRED, "switched off: [dnf] transactions = off", remedy)
+    return Wired(WIRED, how)

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from go_health_hook.deadline import Deadline
-from go_health_hook.gates import _transaction
-from go_health_hook.gates._transaction import Item, Transaction, is_automatic
+from go_health_hook.gates import _dnf
+from go_health_hook.gates._dnf import Item, Transaction, is_automatic
 from go_health_hook.go import incoming
 
-HOOK = Path(_transaction.__file__).parents[2]
+HOOK = Path(_dnf.__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def item(name: str, action: str) -> Item:
 def test_what_is_an_update(actions: dict[str, str], automatic: bool, update: bool) -> None:
     items = [item(name, action) for name, action in actions.items()]
     transaction = Transaction("dnf5", items, automatic, lambda goroot, deadline: set())
-    assert _transaction._is_update(transaction, Deadline(60)) is update
+    assert _dnf._is_update(transaction, Deadline(60)) is update
 
 
 def test_what_replaces_its_own_older_self_replaces_nothing_else() -> None:
