@@ -13,10 +13,12 @@ import pytest
 from tests.leftovers import left_behind
 
 from go_health_hook.deadline import Deadline
-from go_health_hook.run import process
+from go_health_hook.run import process, view
 from go_health_hook.run import sandbox as sandboxes
-from go_health_hook.run.process import MAX_OUTPUT, run, run_series
+from go_health_hook.run.process import run
+from go_health_hook.run.result import MAX_OUTPUT
 from go_health_hook.run.sandbox import MAX_DATA, MAX_FILE, Sandbox
+from go_health_hook.run.series import run_series
 from go_health_hook.run.worker import Worker
 
 LONG = 60.0
@@ -151,7 +153,7 @@ def test_of_etc_it_sees_what_a_linked_program_needs(tmp_path: Path, monkeypatch:
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls/openssl.cnf").write_text("wanted")
     (tmp_path / "tls/private.key").write_text("secret")
-    monkeypatch.setattr(sandboxes, "ETC", (*sandboxes.ETC, str(tmp_path / "tls/openssl.cnf"), str(tmp_path / "none")))
+    monkeypatch.setattr(view, "ETC", (*view.ETC, str(tmp_path / "tls/openssl.cnf"), str(tmp_path / "none")))
     script = f"cat {tmp_path}/tls/*; ls /etc"
     result = run(["/bin/sh", "-c", script], Deadline(LONG), sandbox=Sandbox())
     assert result.ok, result.stderr

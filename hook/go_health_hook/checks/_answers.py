@@ -12,7 +12,7 @@ from go_health_hook.text import first_line
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from go_health_hook.checks import Context
-    from go_health_hook.run.process import Result
+    from go_health_hook.run.result import Result
 
 ENV_NAMES = ("GOROOT", "GOVERSION", "GOTOOLDIR")
 VERSIONED = ("compile", "link", "asm")  # every build runs all three

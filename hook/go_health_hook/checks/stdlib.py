@@ -7,7 +7,8 @@ from go_health_hook.checks import Context
 from go_health_hook.checks._answers import answers, unparsed
 from go_health_hook.checks._remedies import reinstall
 from go_health_hook.go.cache import build_cache
-from go_health_hook.run.process import Result, Running
+from go_health_hook.run.process import Running
+from go_health_hook.run.result import Result
 from go_health_hook.text import clean, first_line
 from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
 

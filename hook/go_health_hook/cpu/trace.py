@@ -20,7 +20,7 @@ from go_health_hook.errors import BadInput
 from go_health_hook.go import buildinfo, maxprocs
 from go_health_hook.linux import cgroup
 from go_health_hook.report.style import Style
-from go_health_hook.run.process import Attended
+from go_health_hook.run.attended import Attended
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False

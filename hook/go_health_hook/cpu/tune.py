@@ -15,6 +15,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput, HookError
 from go_health_hook.report.style import Style
 from go_health_hook.run import process
+from go_health_hook.run.result import Result
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -149,7 +150,7 @@ class Scope:
         number = words[1].partition(".")[0].partition("~")[0] if done.ok and len(words) > 1 else ""
         return int(number) if number.isdecimal() else 0
 
-    def _systemctl(self, words: list[str], user: bool) -> process.Result:
+    def _systemctl(self, words: list[str], user: bool) -> Result:
         manager = ["--user"] if user else ["--system"]
         return process.run([SYSTEMCTL, *manager, *words], self.deadline.within(10.0), env=_limits.bus())
 

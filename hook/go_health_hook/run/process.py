@@ -16,20 +16,19 @@ import threading
 import time
 
 from go_health_hook.deadline import Deadline
+from go_health_hook.run.result import MAX_OUTPUT, Result
 from go_health_hook.run.sandbox import (
     NOBODY,
     TEMPORARY,
     Sandbox,
     Unsandboxed,
-    drop_ids,
     host,
     lower_limits,
     no_ids,
-    remove_scratch,
     root_owned_program,
-    scratch_directory,
-    view,
 )
+from go_health_hook.run.scratch import remove_scratch, scratch_directory
+from go_health_hook.run.view import drop_ids, view
 from go_health_hook.run.worker import children
 from go_health_hook.text import clean, first_line
 
@@ -38,66 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-MAX_OUTPUT = 1 << 20
 # How long a killed process may take to go before it is left behind: one in uninterruptible sleep never goes.
 REAP_SECONDS = 0.05
 CLEAN_ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
-
-
-class Result:
-    """How a program ended. `status` is its exit status, or None when it was killed, cut off or never started."""
-
-    __slots__ = (
-        "argv",
-        "elapsed_s",
-        "error",
-        "overflow",
-        "sandbox",
-        "signal",
-        "status",
-        "stderr",
-        "stdout",
-        "timed_out",
-    )
-
-    def __init__(self, argv: Sequence[str]) -> None:
-        self.argv = list(argv)
-        self.status: int | None = None
-        self.signal: int | None = None
-        self.stdout = b""
-        self.stderr = b""
-        self.timed_out = False
-        self.overflow = False
-        self.error = ""
-        self.sandbox = ""
-        self.elapsed_s = 0.0
-
-    @property
-    def ok(self) -> bool:
-        """Whether it ended by itself with exit status 0."""
-        return self.status == 0
-
-    @property
-    def out(self) -> str:
-        """Standard output as text, undecodable bytes as backslash escapes, without blanks around it."""
-        return self.stdout.decode("utf-8", "backslashreplace").strip()
-
-    def why(self) -> str:
-        """One line on why it is not `ok`: signal, time, status, and the first line it wrote to stderr."""
-        said = first_line(self.stderr) or first_line(self.stdout)
-        if self.error:
-            return self.error
-        if self.timed_out:
-            return f"did not answer within {self.elapsed_s:.1f} s"
-        if self.overflow:
-            return f"wrote more than {MAX_OUTPUT >> 10} KiB and was stopped"
-        if self.signal is not None:
-            try:
-                name = signal.Signals(self.signal).name
-            except ValueError:
-                name = f"signal {self.signal}"
-            return f"was killed by {name}" + (f": {said}" if said else "")
-        return f"exited with status {self.status}" + (f": {said}" if said else "")
 
 
 _lock = threading.Lock()
@@ -400,69 +342,6 @@ def run(argv: Sequence[str], deadline: Deadline, **options: Any) -> Result:
     return Running(argv, deadline, **options).wait()
 
 
-def run_series(
-    commands: Sequence[Sequence[str]], deadline: Deadline, *, env: dict[str, str], sandbox: Sandbox
-) -> list[Result]:
-    """Run commands one after another in one sandbox; return a Result for each.
-
-    Setting up a view costs more than a short command does, and views set up at the same time wait for each other in the
-    kernel. A command of the form ["-NAME", …] is run without NAME in its environment. What comes after one that hangs
-    or writes too much has not run, and is reported as it is.
-    """
-    mark = os.urandom(16).hex()
-    script = ""
-    for command in commands:
-        unset = "unset " + command[0][1:] + ";" if command[0].startswith("-") else ""
-        words = " ".join(_quoted(word) for word in command if word is not command[0] or not unset)
-        script += f"( {unset} exec {words} ); s=$?; printf '\\n{mark} %s\\n' $s; printf '\\n{mark} 0\\n' >&2\n"
-    whole = run(["/bin/sh", "-c", script], deadline, env=env, sandbox=sandbox)
-    if not whole.ok and not whole.timed_out and not whole.overflow and mark.encode() not in whole.stdout:
-        # No shell in that root: one by one, then.
-        return [_run_alone(command, deadline, env, sandbox) for command in commands]
-    out, err = _parted(whole.stdout, mark), _parted(whole.stderr, mark)
-    results = []
-    for i, command in enumerate(commands):
-        result = Result(command)
-        result.sandbox, result.elapsed_s = whole.sandbox, whole.elapsed_s
-        result.stdout = out[i][0] if i < len(out) else b""
-        result.stderr = err[i][0] if i < len(err) else b""
-        status = out[i][1] if i < len(out) else None
-        if status is None:
-            result.timed_out, result.overflow = whole.timed_out, whole.overflow
-            if not whole.timed_out and not whole.overflow:
-                result.error = f"was cut off: the shell that ran it {whole.why()}"
-        elif status > 128:
-            result.signal = status - 128
-            host().struck = True
-        else:
-            result.status = status
-        results.append(result)
-    return results
-
-
-def _run_alone(command: Sequence[str], deadline: Deadline, env: dict[str, str], sandbox: Sandbox) -> Result:
-    if not command[0].startswith("-"):
-        return run(command, deadline, env=env, sandbox=sandbox)
-    return run(command[1:], deadline, env={k: v for k, v in env.items() if k != command[0][1:]}, sandbox=sandbox)
-
-
-def _quoted(word: str) -> str:
-    return "'" + word.replace("'", "'\\''") + "'"
-
-
-def _parted(stream: bytes, mark: str) -> list[tuple[bytes, int | None]]:
-    """What stands before each mark, with the number behind it; what follows the last one has none."""
-    parts = stream.split(f"\n{mark} ".encode())
-    found: list[tuple[bytes, int | None]] = []
-    body = parts[0]
-    for part in parts[1:]:
-        number, _, rest = part.partition(b"\n")
-        found.append((body, int(number)))
-        body = rest
-    found.append((body, None))
-    return found
-
-
 def _kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
@@ -496,86 +375,3 @@ def _prctl(option: int, value: int) -> None:
 
 def _become_subreaper() -> None:
     _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
-
-
-class Attended:
-    """A person's own program, run as they would run it: their environment, directory and terminal, no sandbox.
-
-    It shares our process group, so that what is typed at the terminal reaches it; the streams in `through` come through
-    us, the others are ours. Only `trace` and `bench` start such.
-    """
-
-    def __init__(self, argv: Sequence[str], env: dict[str, str], through: Sequence[str] = ("stderr",)) -> None:
-        """Start it. Raises OSError where it cannot be started."""
-        pipes = dict.fromkeys(through, subprocess.PIPE)
-        started = time.monotonic()
-        self._process = subprocess.Popen(list(argv), env=env, close_fds=True, **pipes)  # type: ignore[call-overload]
-        self.started = started
-        self.pid: int = self._process.pid
-        self.status: int | None = None
-        self._poll = select.poll()
-        self._open: dict[int, str] = {}
-        for name in through:
-            fd = getattr(self._process, name).fileno()
-            os.set_blocking(fd, False)
-            self._open[fd] = name
-            self._poll.register(fd, select.POLLIN)
-        self._exited = -1
-        with contextlib.suppress(OSError, AttributeError):
-            self._exited = os.pidfd_open(self.pid)
-            self._poll.register(self._exited, select.POLLIN)
-
-    def read(self, seconds: float) -> list[tuple[str, bytes]]:
-        """What came through within that time, as (stream, data); returns sooner when something came, or it ended.
-
-        Once it has ended, `status` is its exit status, or the negative number of the signal that killed it.
-        """
-        end = time.monotonic() + seconds
-        came: list[tuple[str, bytes]] = []
-        while not came and self.status is None:
-            left = end - time.monotonic()
-            if left <= 0:
-                break
-            wait = left if self._exited >= 0 else min(left, 0.02)
-            for fd, _ in self._poll.poll(wait * 1000 + 1):
-                if fd == self._exited:
-                    continue
-                came += self._take(fd)
-            self.status = self._process.poll()
-        if self.status is not None:
-            # What it left running may hold the streams open; what is in them now is the end.
-            for fd in list(self._open):
-                came += self._take(fd)
-        return came
-
-    def _take(self, fd: int) -> list[tuple[str, bytes]]:
-        try:
-            data = os.read(fd, 1 << 16)
-        except BlockingIOError:
-            return []
-        except OSError:
-            data = b""
-        if not data:
-            self._poll.unregister(fd)
-            del self._open[fd]
-            return []
-        return [(self._open[fd], data)]
-
-    def signal(self, number: int) -> None:
-        """Send it a signal, if it still runs."""
-        if self.status is None:
-            with contextlib.suppress(OSError):
-                self._process.send_signal(number)
-
-    def close(self) -> None:
-        """Take its status and let go of its streams; one that still runs is killed."""
-        if self.status is None:
-            with contextlib.suppress(OSError):
-                self._process.kill()
-            self.status = self._process.wait()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe:
-                pipe.close()
-        if self._exited >= 0:
-            os.close(self._exited)
-            self._exited = -1

@@ -23,17 +23,6 @@ MAX_FILE = 256 << 20
 MAX_PROCESSES = 4096
 MAX_TMP = 1 << 30
 
-# Of /etc a program sees what loading it takes. Programs of EL's Go call OpenSSL, which finds here what is allowed on a
-# machine in FIPS mode; without it they would give up there (golang-fips/openssl).
-ETC = (
-    "/etc/ld.so.cache",
-    "/etc/alternatives",
-    "/etc/crypto-policies",
-    "/etc/pki/tls/openssl.cnf",
-    "/etc/pki/tls/openssl.d",
-    "/etc/pki/tls/fips_local.cnf",
-)
-
 # What a toolchain's environment places in the view's own /tmp; without a view a directory of the run's takes its place.
 TEMPORARY = ("TMPDIR", "GOPATH", "GOCACHE")
 
@@ -125,8 +114,6 @@ def _may_raise_limits() -> bool:
 
 
 _host: _Host | None = None
-# Where this run's scratch directories are; its workers, which are forked, know the mark as well.
-_SCRATCH = f"/tmp/go-health-hook-{os.urandom(8).hex()}-"
 
 
 def host() -> _Host:
@@ -164,93 +151,8 @@ def lower_limits() -> Iterator[None]:
                 resource.setrlimit(what, limits)
 
 
-def view(sandbox: Sandbox, argv: Sequence[str], status_fd: int) -> list[str]:
-    """The bubblewrap command line for `argv` seen from inside `sandbox`."""
-    h = host()
-    args = [h.bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
-    args += ["--new-session", "--cap-drop", "ALL", "--json-status-fd", str(status_fd)]
-    drop = h.as_root and (sandbox.root == "/" or os.path.exists(sandbox.root + h.setpriv))
-    if drop:
-        for cap in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
-            args += ["--cap-add", cap]
-    elif h.as_root:
-        # A root without util-linux: the ids are then nobody's in a user namespace only.
-        args += ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY)]
-    binds = [*sandbox.binds, *sandbox.helpers]
-    if sandbox.root == "/":
-        args += ["--ro-bind", "/usr", "/usr"]
-        for name in ("bin", "sbin", "lib", "lib64", "lib32", "libx32"):
-            if os.path.islink(f"/{name}"):
-                args += ["--symlink", os.readlink(f"/{name}"), f"/{name}"]
-            elif os.path.isdir(f"/{name}"):
-                args += ["--ro-bind", f"/{name}", f"/{name}"]
-        binds = [(path, path) for path in ETC if os.path.exists(path)] + binds
-    else:
-        args += ["--ro-bind", sandbox.root, "/"]
-        # /sys too: a deployment's own is empty and cannot be written to, so there is no place in it for the cgroups.
-        args += [a for d in ("var", "run", "sys") if os.path.isdir(f"{sandbox.root}/{d}") for a in ("--tmpfs", f"/{d}")]
-    args += ["--proc", "/proc", "--dev", "/dev"]
-    # The Go runtime looks for its quota here; the cgroup namespace stays the caller's for the same reason.
-    if os.path.isdir("/sys/fs/cgroup") and os.path.isdir(f"{sandbox.root}/sys"):
-        args += ["--ro-bind", "/sys/fs/cgroup", "/sys/fs/cgroup"]
-    args += ["--perms", "1777"] if "--perms" in h.knows else []
-    args += ["--size", str(MAX_TMP)] if "--size" in h.knows else []
-    args += ["--tmpfs", "/tmp"]
-    made = {"/", "/usr", "/tmp"}
-    for source, target in binds:
-        # Parents that bubblewrap makes on its own may be closed to nobody; those made by name are 0755.
-        parents = target.strip("/").split("/")[:-1]
-        if sandbox.root == "/" and not target.startswith("/usr/"):
-            for i in range(1, len(parents) + 1):
-                parent = "/" + "/".join(parents[:i])
-                if parent not in made:
-                    made.add(parent)
-                    args += ["--dir", parent]
-        args += ["--ro-bind", source, target]
-    if sandbox.writable:
-        args += ["--bind", sandbox.writable, "/tmp/writable"]
-    args += ["--chdir", "/", "--"]
-    if drop:
-        if "--perms" not in h.knows:
-            args += ["/bin/sh", "-c", 'chmod 1777 /tmp; exec "$@"', "sh"]
-        args += drop_ids()
-    return [*args, *argv]
-
-
-def drop_ids() -> list[str]:
-    """setpriv's command line that makes the kernel's own ids nobody's: --uid in a user namespace only shows that id."""
-    h = host()
-    ids = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
-    return [h.setpriv, *ids, "--inh-caps=-all"]
-
-
 def no_ids(said: str) -> Unsandboxed:
     return Unsandboxed(
         f"cannot run a program as nobody here: {clean(said)}",
         hint="give root here CAP_SETUID, CAP_SETGID and CAP_SETPCAP, and a user namespace that maps nobody",
     )
-
-
-def scratch_directory() -> str:
-    """A new directory for a program without a view of its own, open to it alone."""
-    path = f"{_SCRATCH}{os.urandom(8).hex()}"
-    os.mkdir(path, 0o700)
-    if os.geteuid() == 0:
-        os.chown(path, NOBODY, NOBODY)
-    return path
-
-
-def remove_scratch(*paths: str) -> None:
-    import shutil
-
-    for path in paths:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def sweep_scratch() -> None:
-    """Remove what a worker that was ended has left: its directories have this run's mark in their names."""
-    directory, mark = os.path.split(_SCRATCH)
-    try:
-        remove_scratch(*(f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(mark)))
-    except OSError:
-        pass

@@ -11,7 +11,7 @@ import threading
 import time
 
 from go_health_hook.deadline import Deadline
-from go_health_hook.run.sandbox import sweep_scratch
+from go_health_hook.run.scratch import sweep_scratch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a program ended, as the runner reports it."""
+
+from __future__ import annotations
+
+import signal
+
+from go_health_hook.text import first_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_OUTPUT = 1 << 20
+
+
+class Result:
+    """How a program ended. `status` is its exit status, or None when it was killed, cut off or never started."""
+
+    __slots__ = (
+        "argv",
+        "elapsed_s",
+        "error",
+        "overflow",
+        "sandbox",
+        "signal",
+        "status",
+        "stderr",
+        "stdout",
+        "timed_out",
+    )
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.argv = list(argv)
+        self.status: int | None = None
+        self.signal: int | None = None
+        self.stdout = b""
+        self.stderr = b""
+        self.timed_out = False
+        self.overflow = False
+        self.error = ""
+        self.sandbox = ""
+        self.elapsed_s = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself with exit status 0."""
+        return self.status == 0
+
+    @property
+    def out(self) -> str:
+        """Standard output as text, undecodable bytes as backslash escapes, without blanks around it."""
+        return self.stdout.decode("utf-8", "backslashreplace").strip()
+
+    def why(self) -> str:
+        """One line on why it is not `ok`: signal, time, status, and the first line it wrote to stderr."""
+        said = first_line(self.stderr) or first_line(self.stdout)
+        if self.error:
+            return self.error
+        if self.timed_out:
+            return f"did not answer within {self.elapsed_s:.1f} s"
+        if self.overflow:
+            return f"wrote more than {MAX_OUTPUT >> 10} KiB and was stopped"
+        if self.signal is not None:
+            try:
+                name = signal.Signals(self.signal).name
+            except ValueError:
+                name = f"signal {self.signal}"
+            return f"was killed by {name}" + (f": {said}" if said else "")
+        return f"exited with status {self.status}" + (f": {said}" if said else "")

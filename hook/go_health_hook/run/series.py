@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Several short programs, run one after another in one sandbox."""
+
+from __future__ import annotations
+
+import os
+
+from go_health_hook.run.process import run
+from go_health_hook.run.result import Result
+from go_health_hook.run.sandbox import Sandbox, host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from go_health_hook.deadline import Deadline
+
+
+def run_series(
+    commands: Sequence[Sequence[str]], deadline: Deadline, *, env: dict[str, str], sandbox: Sandbox
+) -> list[Result]:
+    """Run commands one after another in one sandbox; return a Result for each.
+
+    Setting up a view costs more than a short command does, and views set up at the same time wait for each other in the
+    kernel. A command of the form ["-NAME", …] is run without NAME in its environment. What comes after one that hangs
+    or writes too much has not run, and is reported as it is.
+    """
+    mark = os.urandom(16).hex()
+    script = ""
+    for command in commands:
+        unset = "unset " + command[0][1:] + ";" if command[0].startswith("-") else ""
+        words = " ".join(_quoted(word) for word in command if word is not command[0] or not unset)
+        script += f"( {unset} exec {words} ); s=$?; printf '\\n{mark} %s\\n' $s; printf '\\n{mark} 0\\n' >&2\n"
+    whole = run(["/bin/sh", "-c", script], deadline, env=env, sandbox=sandbox)
+    if not whole.ok and not whole.timed_out and not whole.overflow and mark.encode() not in whole.stdout:
+        # No shell in that root: one by one, then.
+        return [_run_alone(command, deadline, env, sandbox) for command in commands]
+    out, err = _parted(whole.stdout, mark), _parted(whole.stderr, mark)
+    results = []
+    for i, command in enumerate(commands):
+        result = Result(command)
+        result.sandbox, result.elapsed_s = whole.sandbox, whole.elapsed_s
+        result.stdout = out[i][0] if i < len(out) else b""
+        result.stderr = err[i][0] if i < len(err) else b""
+        status = out[i][1] if i < len(out) else None
+        if status is None:
+            result.timed_out, result.overflow = whole.timed_out, whole.overflow
+            if not whole.timed_out and not whole.overflow:
+                result.error = f"was cut off: the shell that ran it {whole.why()}"
+        elif status > 128:
+            result.signal = status - 128
+            host().struck = True
+        else:
+            result.status = status
+        results.append(result)
+    return results
+
+
+def _run_alone(command: Sequence[str], deadline: Deadline, env: dict[str, str], sandbox: Sandbox) -> Result:
+    if not command[0].startswith("-"):
+        return run(command, deadline, env=env, sandbox=sandbox)
+    return run(command[1:], deadline, env={k: v for k, v in env.items() if k != command[0][1:]}, sandbox=sandbox)
+
+
+def _quoted(word: str) -> str:
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+def _parted(stream: bytes, mark: str) -> list[tuple[bytes, int | None]]:
+    """What stands before each mark, with the number behind it; what follows the last one has none."""
+    parts = stream.split(f"\n{mark} ".encode())
+    found: list[tuple[bytes, int | None]] = []
+    body = parts[0]
+    for part in parts[1:]:
+        number, _, rest = part.partition(b"\n")
+        found.append((body, int(number)))
+        body = rest
+    found.append((body, None))
+    return found
