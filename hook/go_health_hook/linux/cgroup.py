@@ -171,6 +171,13 @@ class Chain(Record):
         return not self.problems
 
     @property
+    def has_quotas(self) -> bool:
+        """Whether this kernel can limit a group's CPU time; False only where levels have weights and no quota file."""
+        return any(level.period_us is not None for level in self.levels) or all(
+            level.weight is None for level in self.levels
+        )
+
+    @property
     def leaf(self) -> Level | None:
         """The process's own cgroup, or None where it cannot be seen."""
         return self.levels[0] if self.levels and self.levels[0].path == self.path else None
@@ -220,6 +227,12 @@ def read_group(path: str, *, proc: str = "/proc", root: str = "/") -> Chain:
         return _unknown(problems)
     moved = [Entry(e.hierarchy, e.controllers, path) for e in parse_entries(data)[0]]
     return _build("self", proc, root, moved, problems)[0]
+
+
+def controllers_with(controller: str, *, proc: str = "/proc") -> tuple[str, ...]:
+    """Return all controllers of this process's v1 hierarchy that has `controller`; empty where none has it."""
+    entries = parse_entries(_read_entries("self", proc)[0] or b"")[0]
+    return next((e.controllers for e in entries if e.hierarchy and controller in e.controllers), ())
 
 
 def affinity(pid: int = 0) -> int:
@@ -329,13 +342,17 @@ def below(path: Sequence[str], top: Sequence[str]) -> list[str] | None:
 
 
 class _Walk:
-    """What was found on the way down from a mount point to a group."""
+    """What was found on the way down from a mount point to a group.
 
-    __slots__ = ("levels", "problems", "top", "vanished")
+    `limitless` has a problem for each level whose CPU controller is at work and that has no file for a quota.
+    """
+
+    __slots__ = ("levels", "limitless", "problems", "top", "vanished")
 
     def __init__(self) -> None:
         self.levels: list[Level] = []  # topmost first
         self.problems: list[Problem] = []
+        self.limitless: list[tuple[Level, Problem]] = []
         self.top = False  # whether the first is the hierarchy's own root
         self.vanished = False
 
@@ -385,6 +402,8 @@ def _build(
         hierarchy = "hybrid"
 
     walk = _follow(version, "cpu", path, mounts, root)
+    if not _has_no_bandwidth(walk, proc):
+        walk.problems += [problem for _, problem in walk.limitless]
     if path != "/" or _namespace(proc, "self") != _INITIAL_NAMESPACE:
         problems += walk.problems
     elif not walk.levels:
@@ -392,6 +411,20 @@ def _build(
     levels = walk.levels[::-1]
     cpuset = _fill_cpusets(version, entries, mounts, root, levels)
     return Chain(hierarchy, path, levels, problems, walk.top, cpuset, view), walk.vanished
+
+
+def _has_no_bandwidth(walk: _Walk, proc: str) -> bool:
+    """Whether the levels without a file for a quota are those of a kernel without CFS bandwidth control.
+
+    Such a kernel limits no group: all levels have a weight and none has a quota, or the scheduler's setting for quotas
+    is absent (kernel/sched/fair.c, CONFIG_CFS_BANDWIDTH). Some ARM boards have one (containers/podman#13379).
+    """
+    if any(level.period_us is not None for level in walk.levels):
+        return False
+    if all(level.weight is not None for level, _ in walk.limitless):
+        return True
+    kernel = f"{proc}/sys/kernel"
+    return os.path.exists(f"{kernel}/ostype") and not os.path.lexists(f"{kernel}/sched_cfs_bandwidth_slice_us")
 
 
 def _unknown(problems: list[Problem]) -> Chain:
@@ -483,7 +516,8 @@ def _follow(version: int, controller: str, path: str, mounts: Sequence[Mount], r
         result.levels += [level for level in walk.levels if level.path not in known]
         if mount is usable[0]:
             result.problems, result.top, result.vanished = walk.problems, walk.top, walk.vanished
-        if not walk.problems:
+            result.limitless = walk.limitless
+        if not walk.problems and not walk.limitless:
             break
     result.levels.sort(key=lambda level: len(split_path(level.path)))
     return result
@@ -579,21 +613,25 @@ def _read_cpu_v2(walk: _Walk, here: int, level: Level, first: bool) -> None:
     elif first and read_in(here, "cgroup.events") is None:
         walk.top = True
     elif b"cpu" in controllers.split():
-        text = "lists the cpu controller but has no cpu.max, so this kernel does not show its quota"
-        walk.problems.append(Problem(UNREADABLE, level.directory, text))
+        level.weight = _weight(read_in(here, "cpu.weight"))
+        text = "lists the cpu controller but has no cpu.max, so its quota is not known"
+        walk.limitless.append((level, Problem(UNREADABLE, level.directory, text)))
 
 
 def _read_cpu_v1(walk: _Walk, here: int, level: Level, first: bool) -> None:
     quota, period = read_in(here, "cpu.cfs_quota_us"), read_in(here, "cpu.cfs_period_us")
     if first and read_in(here, "cgroup.sane_behavior") is not None:  # only on the hierarchy's own root
         walk.top = True
+    level.weight = _weight(read_in(here, "cpu.shares"))
+    if quota is None and period is None:
+        walk.limitless.append((level, Problem(UNREADABLE, level.directory, "has no cpu.cfs_quota_us")))
+        return
     if quota is None or period is None:
         name = "cpu.cfs_quota_us" if quota is None else "cpu.cfs_period_us"
         walk.problems.append(Problem(UNREADABLE, level.directory, f"has no {name}"))
         return
     level.quota_us = _parse("cpu.cfs_quota_us", parse_quota_v1, quota)
     level.period_us = _parse("cpu.cfs_period_us", parse_period_v1, period)
-    level.weight = _weight(read_in(here, "cpu.shares"))
 
 
 def _fill_cpusets(

@@ -29,7 +29,7 @@ class Mount(Record):
     point     the mount point
     options   of the superblock: for v1 they name its controllers
     device    (major, minor)
-    covered   whether something else is mounted over it, so that the path no longer leads to it
+    covered   whether something else is mounted over it, so that the path no longer leads to what it shows
     removed   whether its root has been removed: it shows nothing any more
     """
 
@@ -71,13 +71,17 @@ def parse_mounts(data: bytes) -> tuple[list[Mount], list[Malformed]]:
                 mounts.append(mount)
         except Malformed as e:
             bad.append(e)
+    # What lies over a mount may show the same: some containers bind /sys or the cgroups on themselves.
+    seen = {(m.point, m.device, m.root) for m in mounts if not m.covered and not m.removed}
+    for mount in mounts:
+        mount.covered = mount.covered and (mount.point, mount.device, mount.root) not in seen
     return mounts, bad
 
 
 def unescape(field: bytes) -> bytes:
     r"""Undo mountinfo's escapes: a backslash and three octal digits (\040 a space, \134 a backslash).
 
-    Raises Malformed for a backslash that does not begin one.
+    Raises Malformed for a backslash that does not begin one, and for \000, which no path has.
     """
     if b"\\" not in field:
         return field
@@ -85,7 +89,7 @@ def unescape(field: bytes) -> bytes:
     out = [parts[0]]
     for part in parts[1:]:
         digits = part[:3]
-        if len(digits) != 3 or digits.strip(b"01234567") or digits > b"377":
+        if len(digits) != 3 or digits.strip(b"01234567") or not b"000" < digits <= b"377":
             raise Malformed(f"not an escaped path: {clean(field, 100)!r}")
         out.append(bytes((int(digits, 8),)) + part[3:])
     return b"".join(out)
