@@ -11,9 +11,10 @@ from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, Finding
 SEVERITY = "regression"
 ORDER = 40
 
+# Ends the finding where nobody is interested in the limit.
+SILENCE = "or set cgroup = advisory in [checks] of /etc/go-health-hook.conf"
 REMEDIES = {
-    cgroup.UNMOUNTED: "mount it: mount -t cgroup2 none /sys/fs/cgroup, or show this container its cgroups",
-    cgroup.HIDDEN: "see the whole hierarchy: drop ProtectControlGroups= or the private cgroup mount of this service",
+    cgroup.HIDDEN: "show this service the whole hierarchy: drop ProtectControlGroups= or its private cgroup mount",
     cgroup.UNREADABLE: "let it be read: drop InaccessiblePaths= on /sys/fs/cgroup or /proc, or run as root",
     cgroup.DELETED: "run it again: the cgroup that it was started in has been removed meanwhile",
 }
@@ -30,9 +31,33 @@ def check(context: Context) -> Finding:
     if not chain.certain:
         first = chain.problems[0]
         evidence.update({f"problem {i}": str(problem) for i, problem in enumerate(chain.problems, 1)})
-        remedy = REMEDIES.get(first.kind, f"look at what {first.place} says; report it if the kernel wrote it")
-        return Finding(FAIL, f"the CPU limit cannot be read for certain: {first}", remedy, evidence, ground=NOT_JUDGED)
+        return Finding(
+            FAIL,
+            f"the CPU limit cannot be read for certain: {first}",
+            f"{_remedy(chain, first)}, {SILENCE}",
+            evidence,
+            ground=NOT_JUDGED,
+            remedy_key=f"cgroup-{first.kind.replace(' ', '-')}",
+        )
+    if not chain.has_quotas:
+        return Finding(PASS, f"this kernel has no CPU quotas ({chain.hierarchy}, {clean(chain.path)})", "", evidence)
     if tightest is None:
         return Finding(PASS, f"no CPU quota ({chain.hierarchy}, {clean(chain.path)})", "", evidence)
     limit = cgroup.in_words(tightest.cpus or 0)
     return Finding(PASS, f"{limit}, set at {clean(tightest.path)} ({chain.hierarchy})", "", evidence)
+
+
+def _remedy(chain: cgroup.Chain, problem: cgroup.Problem) -> str:
+    """Return what shows the limit here. Of Go it says nothing."""
+    if problem.kind == cgroup.UNMOUNTED:
+        # As in "ip netns exec", which mounts /sys anew, and in containers.
+        return f"mount the cgroups in this mount namespace: {_mount_command(chain)}"
+    return REMEDIES.get(problem.kind, f"look at what {problem.place} says; report it if the kernel wrote it")
+
+
+def _mount_command(chain: cgroup.Chain) -> str:
+    """Return the command that mounts the hierarchy that governs the CPU, a v1 one with all its controllers."""
+    if chain.version == 2:
+        return "mount -t cgroup2 none /sys/fs/cgroup"
+    controllers = cgroup.controllers_with("cpu") or ("cpu",)
+    return f"mount -t cgroup -o {','.join(controllers)} none /sys/fs/cgroup"

@@ -12,7 +12,7 @@ from go_health_hook.linux import cgroup
 from go_health_hook.linux.kernel_files import Malformed
 from go_health_hook.linux.units import group_of
 from go_health_hook.text import clean
-from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
+from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, SKIP, TIMEOUT, WARN, Finding
 
 SEVERITY = "regression"
 ORDER = 50
@@ -38,6 +38,16 @@ def check(context: Context) -> Finding:
         )
     context.facts["actual"] = answer.value
     evidence["actual"] = answer.value
+    if answer.value > wanted and _unseen(own_version(context), answer.value, affinity, chain):
+        return Finding(
+            WARN,
+            f"the runtime did not see its CPU quota in the sandbox and took {answer.value}; {wanted} are allowed",
+            "compare by hand: GODEBUG=schedtrace=1 gofmt </dev/null; set gomaxprocs = advisory in [checks] of "
+            "/etc/go-health-hook.conf where the sandbox cannot show the cgroups",
+            evidence,
+            ground=NOT_JUDGED,
+            remedy_key="gomaxprocs-unseen",
+        )
     if answer.value > wanted:
         where = clean(chain.tightest.path) if chain.tightest else "the affinity mask"
         return Finding(
@@ -61,6 +71,16 @@ def check(context: Context) -> Finding:
     if advice:
         return Finding(WARN, advice[0], "run Go there with go-health-hook exec -- CMD", evidence)
     return Finding(PASS, f"the runtime takes {answer.value}, as expected here", "", evidence)
+
+
+def _unseen(version: Version | None, taken: int, affinity: int, chain: cgroup.Chain) -> bool:
+    """Whether the runtime should have read a quota by its own rule and took all CPUs instead.
+
+    Its program then could not open the limit's file in the sandbox, which says nothing about programs outside it.
+    """
+    if version is None or taken != affinity:
+        return False
+    return maxprocs.predict(version, affinity, chain).rule == maxprocs.QUOTA
 
 
 def _remedy(version: Version | None, chain: cgroup.Chain, wanted: int) -> str:

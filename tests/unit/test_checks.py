@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the checks on the CPU limit say of the machines in cgroups/: ground, words and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.cases import CASES
+
+from go_health_hook.checks import Context
+from go_health_hook.checks import cgroup as cgroup_check
+from go_health_hook.checks import gomaxprocs as gomaxprocs_check
+from go_health_hook.config import load
+from go_health_hook.deadline import Deadline
+from go_health_hook.examine import severities
+from go_health_hook.go.toolchain import Toolchain
+from go_health_hook.go.versions import parse_version
+from go_health_hook.linux import cgroup
+from go_health_hook.subject import Subject
+from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS
+
+if TYPE_CHECKING:
+    from go_health_hook.verdict import Finding
+
+
+def chain_of_case(name: str, tmp_path: Path) -> cgroup.Chain:
+    return next(case for case in CASES if case.name == name).read(tmp_path)
+
+
+def judged(chain: cgroup.Chain, tmp_path: Path) -> Finding:
+    subject = Subject("root", str(tmp_path))
+    context = Context(subject, Toolchain(subject, "/", "given"), load(severities()), Deadline(1))
+    context.shared("chain", lambda: chain)
+    return cgroup_check.check(context)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_cgroup_unreadable_limit_is_not_judged(case: cgroup.Chain, tmp_path: Path) -> None:
+    chain = chain_of_case(case.name, tmp_path)
+    finding = judged(chain, tmp_path)
+    if chain.certain:
+        assert finding.status is PASS
+    else:
+        assert (finding.status, finding.ground) == (FAIL, NOT_JUDGED)
+        assert finding.remedy_key.startswith("cgroup-")
+        assert "cgroup = advisory" in finding.remedy
+    for word in ("broken", "reinstall", "golang", "unpack"):
+        assert word not in f"{finding.summary} {finding.remedy}"
+
+
+@pytest.mark.parametrize("name", ["v2-kernel-without-quotas", "v1-kernel-without-quotas"])
+def test_cgroup_kernel_without_quotas_passes_and_says_so(name: str, tmp_path: Path) -> None:
+    assert "this kernel has no CPU quotas" in judged(chain_of_case(name, tmp_path), tmp_path).summary
+
+
+def test_cgroup_unmounted_v2_names_its_mount_command(tmp_path: Path) -> None:
+    remedy = judged(chain_of_case("v2-unmounted", tmp_path), tmp_path).remedy
+    assert "mount -t cgroup2 none /sys/fs/cgroup" in remedy
+
+
+def test_cgroup_unmounted_v1_names_its_mount_command(tmp_path: Path) -> None:
+    remedy = judged(chain_of_case("v1-unmounted", tmp_path), tmp_path).remedy
+    assert "mount -t cgroup -o cpu" in remedy
+
+
+@pytest.mark.parametrize(
+    ("version", "taken", "affinity", "unseen"),
+    [
+        ("go1.27.3", 8, 8, True),
+        ("go1.25.5", 8, 8, True),
+        ("go1.24.11", 8, 8, False),
+        ("go1.27.3", 5, 8, False),
+    ],
+)
+def test_gomaxprocs_quota_read_by_rule_but_not_by_probe(
+    version: str, taken: int, affinity: int, unseen: bool, tmp_path: Path
+) -> None:
+    chain = chain_of_case("v2-service-quota", tmp_path)
+    assert chain.quota_cpus and chain.quota_cpus < 5
+    assert gomaxprocs_check._unseen(parse_version(version), taken, affinity, chain) is unseen
+
+
+def test_gomaxprocs_quota_of_a_parent_is_no_blind_probe(tmp_path: Path) -> None:
+    chain = chain_of_case("hybrid-parent", tmp_path)
+    assert not gomaxprocs_check._unseen(parse_version("go1.27.3"), 8, 8, chain)
