@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from go_health_hook.deadline import Deadline
-from go_health_hook.gates import _dnf
+from go_health_hook.gates import _dnf, dnf5
 from go_health_hook.gates._dnf import Item, Transaction, is_automatic
 from go_health_hook.go import incoming
 
@@ -148,11 +148,11 @@ def test_a_stop_waits_for_no_reply() -> None:
     assert requests == [{"op": "stop", "args": {"message": "no"}}]
 
 
-def test_a_package_is_looked_for_where_dnf5_says_its_folders_are() -> None:
+def test_places_of_repository_package_are_dnf5_folders() -> None:
     package = {"location": "Packages/h/hello-1-1.rpm", "repo_id": "updates"}
     values = ["/cache", "/system", "http://mirror/x,file:///srv/updates", "/here"]
     replies = [reply(keys_val=[{"value": value}]) for value in values]
-    requests, _, places = conversation(f"list(dnf5.places_of(talk, {package}))", replies)
+    requests, _, places = conversation(f"list(dnf5.places_of(talk, {package}, 7))", replies)
     assert [r["args"]["key"] for r in requests] == ["cachedir", "system_cachedir", "updates.baseurl", "destdir"]
     assert places == [
         [["/cache", "updates-", "packages/hello-1-1.rpm"]],
@@ -162,10 +162,43 @@ def test_a_package_is_looked_for_where_dnf5_says_its_folders_are() -> None:
     ]
 
 
-def test_a_package_named_by_its_path_is_looked_for_there_first() -> None:
+def test_places_of_absolute_path_is_that_path_first() -> None:
     package = {"location": "/root/hello-1-1.rpm", "repo_id": "@commandline"}
-    _, _, places = conversation(f"next(dnf5.places_of(talk, {package}))", [reply(keys_val=[{"value": "/cache"}])])
-    assert places[0] == ["", "", "root/hello-1-1.rpm"]
+    requests, _, places = conversation(f"next(dnf5.places_of(talk, {package}, 7))", [])
+    assert (requests, places) == ([], [["", "", "root/hello-1-1.rpm"]])
+
+
+@pytest.mark.parametrize("repository", ["@commandline", "@stored_transaction(@commandline)"])
+def test_places_of_relative_path_is_below_dnf5_working_directory(repository: str) -> None:
+    package = {"location": "../pk/hello.rpm", "repo_id": repository}
+    requests, _, places = conversation(f"list(dnf5.places_of(talk, {package}, 7))", [])
+    assert (requests, places) == ([], [[["/proc/7/cwd", "", "../pk/hello.rpm"], [".", "", "../pk/hello.rpm"]]])
+
+
+def test_conversation_file_name_that_is_not_utf8_is_kept() -> None:
+    raw = reply(trans_packages=[{"location": "X.rpm"}]).replace(b"X.rpm", b"\xff.rpm")
+    assert conversation('ascii(talk.packages(["location"])[0]["location"])', [raw])[2] == "'\\udcff.rpm'"
+
+
+@pytest.mark.parametrize(
+    ("baseurl", "folders"),
+    [
+        ("file:///srv/x", ["/srv/x"]),
+        ("file:///srv/a%20b", ["/srv/a b", "/srv/a%20b"]),
+        ("file://localhost/srv/x", ["/srv/x"]),
+        ("file:/srv/x https://mirror/y", ["/srv/x"]),
+        ("", []),
+    ],
+)
+def test_local_places_are_the_folders_of_file_urls(baseurl: str, folders: list[str]) -> None:
+    assert dnf5.local_places(baseurl, "p/x.rpm") == [(folder, "", "p/x.rpm") for folder in folders]
+
+
+def test_locate_fifo_is_no_package_and_does_not_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "golang.rpm")
+    assert incoming.names_itself(str(tmp_path / "golang.rpm")) == ""
+    with pytest.raises(OSError, match="not a regular file"):
+        incoming.open_regular(str(tmp_path / "golang.rpm"))
 
 
 def test_the_folders_of_a_repository_are_those_of_its_name(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ class GoHealthHook(dnf.Plugin):
                 "full": f"{package.name}-{package.epoch}:{package.version}-{package.release}.{package.arch}",
                 "action": LETTERS.get(item.action, "?"),
                 "coming": coming,
-                "path": package.localPkg() if coming else "",
+                # As typed for a package of the command line, so relative to our own directory, which may be gone.
+                "path": os.path.join(f"/proc/{os.getpid()}/cwd", package.localPkg()) if coming else "",
                 "go": any(name.endswith("/bin/go") for name in package.files) if coming else False,
             }

@@ -54,7 +54,8 @@ class Conversation:
         """Send a request and return what the reply returns. Raises BadInput for a reply that makes no sense."""
         self.tell(request)
         try:
-            reply = json.loads(self._line())
+            # File names need not be UTF-8.
+            reply = json.loads(self._line().decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError):
             raise BadInput(
                 "dnf5 replied with something that is not JSON", hint="update dnf5 or go-health-hook"
@@ -131,7 +132,7 @@ def _transaction(dnf5: Conversation, pid: int) -> shared.Transaction:
                 p["action"],
                 p["direction"] == "IN",
                 p["full_nevra"],
-                lambda p=p: places_of(dnf5, p),  # type: ignore[misc]
+                lambda p=p: places_of(dnf5, p, pid),  # type: ignore[misc]
             )
         )
 
@@ -150,22 +151,45 @@ def _transaction(dnf5: Conversation, pid: int) -> shared.Transaction:
     return shared.Transaction("dnf5", items, shared.is_automatic(pid), go_names)
 
 
-def places_of(dnf5: Conversation, package: dict[str, str]) -> Iterator[list[Place]]:
-    """Where the file of an incoming package may be, the likely places first.
+def places_of(dnf5: Conversation, package: dict[str, str], pid: int) -> Iterator[list[Place]]:
+    """Yield lists of places where the file of an incoming package may be, the cheapest first.
 
-    dnf5 says where it lies in its repository, not here: it is in the download directory, in the repository itself when
-    that is a local folder, or where the command line named it. dnf5 logs an error when asked for a setting that is not
-    set, so each is asked for in its turn.
+    `pid` is dnf5's own process. A package of the command line or of a stored transaction (repository @commandline,
+    @stored_transaction(...)) has the path as typed, relative to dnf5's working directory. For all others dnf5 tells the
+    location in the repository: the file is in the download directory, or in the repository itself if that is a local
+    folder. dnf5 logs an error when asked for a setting that is not set, so a later list is only asked for if the
+    earlier ones do not hold the file.
     """
     location, repository = package["location"], package["repo_id"]
+    if location.startswith("/"):
+        yield [("", "", location[1:])]
+    elif repository.startswith("@"):
+        yield [(f"/proc/{pid}/cwd", "", location), (".", "", location)]
+        return
     name = os.path.basename(location)
     cached = (f"{repository}-", f"packages/{name}")
-    named = [("", "", location[1:])] if location.startswith("/") else []
-    yield [*named, (dnf5.setting("cachedir"), *cached)]
+    yield [(dnf5.setting("cachedir"), *cached)]
     yield [(dnf5.setting("system_cachedir"), *cached)]
-    urls = dnf5.setting(f"{repository}.baseurl").replace(",", " ").split()
-    yield [(url[len("file://") :], "", location) for url in urls if url.startswith("file://")]
+    yield local_places(dnf5.setting(f"{repository}.baseurl"), location)
     yield [(dnf5.setting("destdir"), "", name)]
+
+
+def local_places(baseurl: str, location: str) -> list[Place]:
+    """Return the places of a package in those repositories of a `baseurl` setting that are local folders.
+
+    The folder may be percent-encoded, as a URL is (RFC 8089), and so may the location in the metadata.
+    """
+    from urllib.parse import unquote
+
+    places = []
+    for url in baseurl.replace(",", " ").split():
+        if url.startswith("file:"):
+            path = url[len("file:") :]
+            if path.startswith("//"):
+                path = f"/{path[2:].partition('/')[2]}"  # the host between // and / is empty or localhost
+            for folder in dict.fromkeys((unquote(path), path)):
+                places += [(folder, "", rest) for rest in dict.fromkeys((location, unquote(location)))]
+    return places
 
 
 ACTIONS = "actions.d/go-health-hook.actions"

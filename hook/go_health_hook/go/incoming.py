@@ -52,7 +52,7 @@ class Package:
 
     def __init__(self, rpm: Any, ts: Any, path: str) -> None:
         self.path = path
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = open_regular(path)
         self.header = ts.hdrFromFdno(self.fd)
         self.payload = os.lseek(self.fd, 0, os.SEEK_CUR)
         self.owner: Owner = owner_of(self.header)
@@ -578,12 +578,24 @@ def _candidates(folder: str, prefix: str, rest: str) -> list[str]:
         return []
 
 
+def open_regular(path: str) -> int:
+    """Open a regular file for reading and return its descriptor. Raises OSError; never waits, as for a FIFO's writer.
+
+    The directory may be writable by other users (a package named on the command line).
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return fd
+
+
 def names_itself(path: str) -> str:
-    """What the header of an rpm file says it is, as name-epoch:version-release.arch; empty for anything else."""
+    """Return what the header of an rpm file says it is, as name-epoch:version-release.arch; empty for anything else."""
     try:
         rpm = bindings()
         ts = rpm.TransactionSet("/", rpm._RPMVSF_NOSIGNATURES | rpm._RPMVSF_NODIGESTS)
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             return full_nevra(ts.hdrFromFdno(file.fileno()))
     except Exception:
         return ""
