@@ -472,7 +472,7 @@ def test_what_was_given_up_is_said(root: Path, busy: Any, monkeypatch: pytest.Mo
 
 
 def test_the_fleet_is_told_how_to_select_what_was_held_back() -> None:
-    text = (HOOK.parent / "packaging/fleet.md").read_text()
+    text = (HOOK.parent / "docs/FLEET.md").read_text()
     named = re.findall("MESSAGE_ID=([0-9a-f]{32})", text)
     assert named == [journal.MESSAGE_IDS["blocked"], journal.MESSAGE_IDS["timeout"]]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from go_health_hook import cli
 
 TREE = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "packaging/fleet.md", "conf/usr/lib/systemd/catalog/go-health-hook.catalog")
+DOCUMENTS = ("README.md", "docs/FLEET.md", "conf/usr/lib/systemd/catalog/go-health-hook.catalog")
 NAMED = re.compile(r"(?<![/\w.-])go-health-hook((?: -{1,2}[a-z-]+)*) ?([a-z]+)?((?: --[a-z-]+)*)")
 # Words after our name that go on with a sentence.
 PROSE = {"is", "could", "had", "has", "cannot", "itself", "maintainers", "as", "and", "metrics", "status", "takes"}
