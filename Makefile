@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# make demo | check | test | bench | rpm | install: what each does is said in the README.
+# make help lists the targets; docs/HACKING.md says when to use which.
 
 SHELL := /bin/bash
 PYTHON ?= /usr/bin/python3
@@ -28,35 +28,53 @@ venv: $(VENV)/.ready
 check: venv
 	$(VENV)/bin/ruff check hook tests $(SCRIPTS)
 	$(VENV)/bin/ruff format --check --diff hook tests $(SCRIPTS)
-	$(VENV)/bin/mypy --no-error-summary --cache-dir $(CACHE)/mypy
+	@if [ -x $(VENV)/bin/mypy ]; then $(VENV)/bin/mypy --no-error-summary --cache-dir $(CACHE)/mypy; \
+	else echo "Types are not checked: mypy needs Python 3.10 (make check PYTHON=…)"; fi
 	$(VENV)/bin/vermin --quiet --no-tips -t=3.9- --violations --eval-annotations hook $(SCRIPTS) >/dev/null
 	$(VENV)/bin/codespell
 	$(PY) -m pytest -q tests/unit
 
-## make install  copy hook/ and conf/ below DESTDIR: nothing else decides where files go
+## make install  copy hook/ and conf/ below DESTDIR: nothing else decides where files go; edited configuration is kept
 .PHONY: install
 install:
 	packaging/dev/install-tree "$(DESTDIR)"
 
+## make uninstall  remove what make install put on this machine
+.PHONY: uninstall
+uninstall:
+	packaging/dev/uninstall-tree
+
 ## make rpm      the packages of the working tree, in dist/; make srpm: the source package alone
 .PHONY: rpm srpm
-rpm srpm: venv
-	packaging/dev/host-packages testbed
-	packaging/dev/build-rpm $(if $(filter rpm,$@),a,s) $(PY)
+rpm srpm:
+	packaging/dev/build-rpm $(if $(filter rpm,$@),a,s)
+
+## make repo     make rpm, and dist/ as a repository that dnf installs from
+.PHONY: repo
+repo: rpm
+	packaging/dev/build-repo
+
+.PHONY: toolchains
+toolchains: venv
+	packaging/dev/fetch-go $(PY) $(CACHE) $(GO_VERSIONS)
 
 ## make testbed  the roots, packages and toolchains that the tests use, built once and kept in the cache
 .PHONY: testbed
-testbed: venv
+testbed: venv toolchains
 	packaging/dev/host-packages testbed || [ "$$(id -u)" != 0 ]
-	packaging/dev/fetch-go $(PY) $(CACHE) $(GO_VERSIONS)
 	packaging/dev/fetch-promtool $(CACHE) || [ "$$(id -u)" != 0 ]
 	$(PY) -m pip install --quiet --disable-pip-version-check -r packaging/dev/requirements-testbed.txt
 	$(PY) -m tests.testbed
 
-## make test     everything: toolchains, package managers, virtual machines
+## make test     everything: toolchains, package managers, virtual machines; says what it leaves out here, and why
 .PHONY: test
 test: check testbed
-	$(PY) -m pytest tests --ignore=tests/unit
+	packaging/dev/run-tests $(PY) all
+
+## make test-fast  between check and test: real toolchains and the readers of our files; no root image, no machine
+.PHONY: test-fast
+test-fast: check toolchains
+	packaging/dev/run-tests $(PY) fast
 
 ## make demo     a healthy toolchain allowed, then the same one broken in several ways, each blocked with its reason
 .PHONY: demo

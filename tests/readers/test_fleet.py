@@ -95,6 +95,7 @@ def test_ansible_is_told_why_there_is_no_status(installed: Path, tmp_path: Path)
 
 
 @pytest.mark.root
+@pytest.mark.machine
 def test_an_override_is_set_shown_and_ended_in_json() -> None:
     with Machine(baseline.with_hook("forky")) as machine:
         for options, expected in (

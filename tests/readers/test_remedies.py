@@ -11,7 +11,7 @@ import pytest
 from tests.testbed import baseline, golang, repository, rpms
 from tests.testbed.machine import Machine
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.machine]
 GOROOT = "/usr/lib/golang"
 DAMAGE = {
     "cut short": f"truncate -s 5000000 {GOROOT}/bin/go",

@@ -52,20 +52,29 @@ FILES = {
 
 def debian(suite: str, packages: Iterable[str] = ()) -> Root:
     """A root of that Debian suite with the packages that the updaters and the hook need, and more if wanted."""
-    wanted = [*PACKAGES[suite], *packages]
+    return made(f"debian-{suite}", suite, [*PACKAGES[suite], *packages])
+
+
+def builder(suite: str, packages: Iterable[str]) -> Root:
+    """A root of that Debian suite with rpm, mount and these packages alone, as a build system makes it."""
+    return made(f"builder-{suite}", suite, ["rpm", "mount", *packages])
+
+
+def made(name: str, suite: str, wanted: Iterable[str]) -> Root:
+    """A root made by mmdebstrap; raises CalledProcessError where that fails."""
     command = ["mmdebstrap", *OPTIONS, f"--include={','.join(wanted)}", "--quiet", suite]
 
     def build(new: Path) -> None:
         subprocess.run([*command, str(new / "root"), *mirror()], check=True)
-        for name, text in FILES.items():
-            path = new / "root" / name
+        for file, text in FILES.items():
+            path = new / "root" / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
             path.write_text(text)
         (new / "root/usr/sbin/policy-rc.d").chmod(0o755)
 
     recipe = [*command, *(f"{name}={text}" for name, text in FILES.items())]
-    return Root(suite, (cache.built(f"debian-{suite}", recipe, build) / "root",))
+    return Root(suite, (cache.built(name, recipe, build) / "root",))
 
 
 def mirror() -> list[str]:

@@ -56,9 +56,9 @@ def packages(
     return found(cache.built(name, recipe, build))
 
 
-def collect(machine: Machine, folder: Path) -> None:
-    """Copies what rpmbuild made out of the machine."""
-    made = [*machine.path("/root/rpmbuild/RPMS").rglob("*.rpm"), *machine.path("/root/rpmbuild/SRPMS").rglob("*.rpm")]
+def collect(machine: Machine, folder: Path, home: str = "/root") -> None:
+    """Copy what rpmbuild made below that home out of the machine."""
+    made = [path for kind in ("RPMS", "SRPMS") for path in machine.path(f"{home}/rpmbuild/{kind}").rglob("*.rpm")]
     for path in made:
         shutil.copy(path, folder)
 

@@ -83,6 +83,7 @@ def with_symbols(order: str = "<", wide: bool = True, count: int = 3, **changed:
 
 
 def symbol(data: bytes) -> tuple[int, int] | None:
+    pytest.importorskip("elftools", reason="python3-pyelftools is not installed")
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
