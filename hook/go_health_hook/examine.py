@@ -14,9 +14,9 @@ from go_health_hook.go import maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
 from go_health_hook.run import sandbox
-from go_health_hook.run.worker import Worker
+from go_health_hook.run.worker import LOOK, Worker
 from go_health_hook.text import clean
-from go_health_hook.verdict import ERROR, FAIL, OFF, SKIP, TIMEOUT, Examination, Finding
+from go_health_hook.verdict import ERROR, FAIL, NOT_JUDGED, OFF, SKIP, TIMEOUT, Examination, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # The worker answers for its own time-outs; one that has not done so this many seconds after the deadline is stuck.
 GRACE = 0.06
+TRY_AGAIN = (
+    "try again when the machine is less busy, or give it more time: [budget] ceiling = 110 in /etc/go-health-hook.conf"
+)
 
 
 def severities() -> dict[str, str]:
@@ -50,7 +53,7 @@ def examine(
     nothing = ""
     worker = Worker(lambda send: _work(subject, config, deadline, goroot, deep, wanted, send))
     try:
-        for kind, *values in worker.messages(Deadline(deadline.budget + GRACE, deadline.started)):
+        for kind, *values in worker.messages(deadline.later(GRACE)):
             if kind == "finding":
                 finding = Finding.from_dict(values[0])
                 found[finding.check] = finding
@@ -64,8 +67,12 @@ def examine(
                 examination.bug = str(values[0])
     finally:
         worker.close()
+    starved = deadline.starved
     for check in wanted:
-        finding = found.get(check.name) or _unanswered(worker.finished and not deadline.expired, examination.bug)
+        finding = found.get(check.name) or _unanswered(worker, examination.bug, deadline)
+        if finding.status == TIMEOUT and starved:
+            finding.ground = NOT_JUDGED
+            finding.remedy = TRY_AGAIN
         finding.check = check.name
         finding.severity = config.get("checks", check.name)
         examination.findings.append(finding)
@@ -82,10 +89,13 @@ def examine(
     return examination
 
 
-def _unanswered(worker_ended: bool, bug: str) -> Finding:
-    """The finding of a check that sent none; `worker_ended` before its time, that is, with the check in it."""
-    if worker_ended or bug:
+def _unanswered(worker: Worker, bug: str, deadline: Deadline) -> Finding:
+    """Return the finding of a check that sent none: its worker died, or time ran out with the check in it."""
+    if bug:
         return Finding(ERROR, "not carried out, through a fault of the hook itself", "please report it", {"trace": bug})
+    if worker.finished and (worker.end() or not deadline.expired):
+        how = worker.end() or "ended without an answer"
+        return Finding(ERROR, f"not judged: the process of the hook that runs the checks {how}", LOOK)
     return Finding(
         TIMEOUT, "had not answered when time ran out", "look for a hanging disk or toolchain; try --budget 30"
     )
@@ -138,8 +148,10 @@ def _work(
         thread.start()
     context.facts["cpu"] = _cpu(checks.chain_of(context))
     send(("facts", dict(context.facts)))
+    end = deadline.later(GRACE / 2)
     for thread in threads:
-        thread.join(deadline.remaining() + GRACE / 2)
+        while thread.is_alive() and not end.expired:
+            thread.join(end.remaining())
 
 
 def _cpu(chain: cgroup.Chain) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
+
 from go_health_hook import override, policy
-from go_health_hook.deadline import Deadline
+from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.examine import examine
 from go_health_hook.report import table
@@ -30,14 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Config) -> int:
     """Judge the toolchain that the options name, report, and return the exit status; 0 for a dry run."""
     budget = args.budget or settings.get("budget", "deep" if args.deep else "check")
-    deadline = Deadline(budget)
+    wall = ceiling_of(settings.get("budget", "ceiling"), person=os.isatty(0) and os.isatty(2))
+    deadline = Deadline(budget, ceiling=wall)
     subject = _subject(args.root)
     examination = examine(subject, settings, deadline, goroot=args.goroot, deep=args.deep)
     policy.settle(
         examination,
         policy.Case(by_hand=True, starved_blocks=settings.get("budget", "starved") == "block"),
     )
-    overridden = bounded(_override, Deadline(max(deadline.remaining(), LOOK)), None)
+    overridden = bounded(_override, Deadline(max(deadline.remaining(), LOOK)), None, dead=None)
     if args.json:
         import json
 

@@ -7,7 +7,7 @@ import os
 import sys
 
 from go_health_hook import files, override
-from go_health_hook.deadline import Deadline
+from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_USAGE, BadInput, HookError
 from go_health_hook.run.worker import bounded
 from go_health_hook.subject import Subject
@@ -28,6 +28,7 @@ CEILING = 110.0
 BUDGET = 5.0
 LOOK_SECONDS = 2.0  # for a look at a few files
 MAX_NOTES = 5  # in a message
+LATE = "the incoming Go is not judged: time ran out while it was read out of its packages"
 BEFORE = "/run/go-health-hook/before"
 OURS = ("go-health-hook", "go-health-hook-dnf5", "python3-dnf-plugin-go-health-hook")
 ONCE = "go-health-hook override --for 2h --reason TEXT"
@@ -161,7 +162,7 @@ def judge(transaction: Transaction, settings: Config) -> Outcome:
     mode = settings.get("dnf", "transactions")
     if (mode == "automatic" and not transaction.automatic) or not transaction.items:
         return Outcome()
-    deadline = Deadline(min(settings.budget(__name__, BUDGET), CEILING))
+    deadline = _deadline(settings, person=not transaction.automatic)
     goroot, looks = bounded(lambda: _survey(settings), deadline, ["", ""])
     names = transaction.go_names(goroot, deadline)
     touching = [item for item in transaction.items if item.name in names]
@@ -178,6 +179,12 @@ def judge(transaction: Transaction, settings: Config) -> Outcome:
     if update or (mode == "all" and not _removes_us(transaction)):
         return _decide(_examine(Subject(), settings, deadline), transaction, settings)
     return Outcome()
+
+
+def _deadline(settings: Config, person: bool) -> Deadline:
+    """Return the deadline of a call; `person`: somebody waits for it at a terminal."""
+    wall = ceiling_of(settings.get("budget", "ceiling"), person=person)
+    return Deadline(min(settings.budget(__name__, BUDGET), CEILING), ceiling=min(wall, CEILING))
 
 
 def _is_update(transaction: Transaction, deadline: Deadline) -> bool:
@@ -219,12 +226,12 @@ def recheck(gate: str, configuration: Callable[[], Config]) -> int:
     except OSError:
         return EXIT_ALLOW
     forget_before()
-    if bounded(lambda: _looks(goroot), Deadline(LOOK_SECONDS), "") == before:
+    if bounded(lambda: _looks(goroot), Deadline(LOOK_SECONDS), "", dead="") == before:
         return EXIT_ALLOW
     settings = settings_of(gate, configuration)
     if settings is None or settings.get("dnf", "transactions") == "off":
         return EXIT_ALLOW if settings else EXIT_USAGE
-    deadline = Deadline(min(settings.budget(__name__, BUDGET), CEILING))
+    deadline = _deadline(settings, person=os.isatty(2))
     examination = _examine(Subject(), settings, deadline)
     _publish(examination, gate, "found" if examination.verdict.block else "verdict")
     if examination.verdict.block:
@@ -323,7 +330,7 @@ def _judge_incoming(
     except FileNotFoundError as error:
         return _undecided(f"the incoming Go is not judged: {error}", transaction, settings)
     except TimeoutError:
-        return _decide(_late(settings, deadline), transaction, settings)
+        return _undecided(f"{LATE}: {more_time(deadline)}", transaction, settings)
     token = os.urandom(8).hex()
     leaving = [item.full for item in transaction.items if not item.coming]
 
@@ -342,12 +349,14 @@ def _judge_incoming(
         if message is None:
             return None
         if not message:
-            return _decide(_late(settings, deadline), transaction, settings)
+            return _undecided(f"{LATE}: {more_time(deadline)}", transaction, settings)
         laid = incoming.Incoming.from_message(message)
-        return _decide(_of_incoming(laid, in_a_view, settings, deadline), transaction, settings, laid)
+        # The toolchain's own time begins here: to unpack it was our work.
+        judging = Deadline(deadline.budget, ceiling=deadline.ceiling - deadline.elapsed())
+        return _decide(_of_incoming(laid, in_a_view, settings, judging), transaction, settings, laid)
     finally:
         # What cannot be removed in time is left for the next run's sweep.
-        bounded(lambda: incoming.forget(token), Deadline(LOOK_SECONDS), None)
+        bounded(lambda: incoming.forget(token), Deadline(LOOK_SECONDS), None, dead=None)
 
 
 def _find(items: Sequence[Item], deadline: Deadline) -> list[str]:
@@ -392,17 +401,19 @@ def _of_incoming(laid: Incoming, in_a_view: bool, settings: Config, deadline: De
     return examination
 
 
-def _late(settings: Config, deadline: Deadline) -> Examination:
-    return _made_up("time ran out while it was read out of its packages", settings, deadline, late=True)
+def more_time(deadline: Deadline) -> str:
+    """Return what helps where time ran out, in words: nothing that a vendor could mend."""
+    seconds = min(max(20.0, 4 * deadline.budget), CEILING)
+    return f"set [budget] dnf = {seconds:g} in /etc/go-health-hook.conf, or try again when the machine is less busy"
 
 
-def _made_up(problem: str, settings: Config, deadline: Deadline, late: bool = False) -> Examination:
+def _made_up(problem: str, settings: Config, deadline: Deadline) -> Examination:
     """An examination of an incoming Go with one finding: what is known before any check is run."""
-    from go_health_hook.verdict import FAIL, TIMEOUT, Examination, Finding
+    from go_health_hook.verdict import FAIL, Examination, Finding
 
     examination = Examination(Subject("incoming"), deadline)
     examination.announce = settings.announce
-    finding = Finding(TIMEOUT if late else FAIL, problem)
+    finding = Finding(FAIL, problem)
     finding.check = "packages"
     examination.findings.append(finding)
     examination.elapsed_s = deadline.elapsed()
@@ -436,7 +447,7 @@ def _release(gate: str, settings: Config) -> None:
         except HookError:
             return False
 
-    if bounded(holds, Deadline(LOOK_SECONDS), False):
+    if bounded(holds, Deadline(LOOK_SECONDS), False, dead=False):
         announce = settings.announce
         publish.release(gate, announce)
 
@@ -477,7 +488,8 @@ def _override() -> override.Override | None:
             return [error.line(), None]
         return ["", [let.left, let.reason, let.by, let.since, let.until] if let else None]
 
-    trouble, let = bounded(look, Deadline(LOOK_SECONDS), [f"{override.FILE}: cannot be read in time", None])
+    unread = [f"{override.FILE}: cannot be read in time", None]
+    trouble, let = bounded(look, Deadline(LOOK_SECONDS), unread, dead=unread)
     if trouble:
         loud(trouble)
     return override.Override(*let) if let else None
@@ -490,7 +502,9 @@ def _reword(examination: Examination, laid: Incoming | None) -> None:
     if laid and not laid.names:
         remedy = "see what dnf upgrade would replace it with, and exclude that; a person's own upgrade is not stopped"
     for finding in examination.findings:
-        if finding.blocks and finding.check not in ("cgroup", "gomaxprocs"):
+        if finding.status == "timeout" and finding.blocks:
+            finding.remedy = more_time(Deadline(examination.budget_s))
+        elif finding.blocks and finding.check not in ("cgroup", "gomaxprocs"):
             finding.remedy = remedy
 
 

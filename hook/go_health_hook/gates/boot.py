@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from go_health_hook import policy
 from go_health_hook.announce import publish, record
-from go_health_hook.deadline import Deadline
+from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
 from go_health_hook.examine import examine
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
@@ -41,7 +41,8 @@ def answer(call: Call) -> int:
     if call.arguments:
         raise BadInput(f"gate boot takes no {clean(call.arguments[0])!r}", hint="call it without arguments")
     settings = call.settings()
-    deadline = Deadline(call.budget if call.budget is not None else settings.budget(__name__, BUDGET))
+    budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
+    deadline = Deadline(budget, ceiling=ceiling_of(settings.get("budget", "ceiling")))
     examination = _examine(settings, deadline)
     verdict = examination.verdict
     let = overridden() if verdict.block else None

@@ -136,16 +136,18 @@ def _transaction(dnf5: Conversation, pid: int) -> shared.Transaction:
             )
         )
 
-    def go_names(goroot: str, _: Deadline) -> set[str]:
+    def go_names(goroot: str, deadline: Deadline) -> set[str]:
         # What is installed is known to dnf5 with all its files, what comes in with those in directories named bin.
         patterns = [f"{goroot}/*"] if goroot else []
         if any(item.action == "I" for item in items):
             patterns.append("*/bin/go")
         found: set[str] = set()
+        asked = deadline.elapsed()
         for pattern in patterns:
             if not any(c in goroot for c in "*?[]"):
                 some = dnf5.packages(["name"], [{"key": "file", "value": pattern, "operator": "GLOB"}])
                 found |= {p["name"] for p in some}
+        deadline.credit(deadline.elapsed() - asked)  # dnf5 took that time
         return found
 
     return shared.Transaction("dnf5", items, shared.is_automatic(pid), go_names)

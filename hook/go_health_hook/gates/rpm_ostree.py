@@ -11,7 +11,7 @@ import os
 
 from go_health_hook import policy
 from go_health_hook.announce import publish, record
-from go_health_hook.deadline import Deadline
+from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, BadInput, HookError
 from go_health_hook.examine import examine
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
@@ -46,7 +46,8 @@ def answer(call: Call) -> int:
     if call.arguments:
         raise BadInput(f"gate rpm-ostree takes no {clean(call.arguments[0])!r}", hint="call it without arguments")
     settings = call.settings()
-    deadline = Deadline(call.budget if call.budget is not None else settings.budget(__name__, BUDGET))
+    budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
+    deadline = Deadline(budget, ceiling=ceiling_of(settings.get("budget", "ceiling"), person=os.isatty(2)))
     # Asked from the start: should the toolchain hang, there would be no time left for it afterwards.
     inquiry = ostree.Inquiry(deadline) if ostree.on_ostree() else None
     examination = examine(Subject(), settings, deadline)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from go_health_hook import policy
 from go_health_hook.announce import publish, record
-from go_health_hook.deadline import Deadline
+from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
 from go_health_hook.examine import examine, severities
 from go_health_hook.gates import _refused
@@ -37,8 +37,8 @@ TELL_SECONDS_AT_SHUTDOWN = 1.0
 # Besides the time for judging (seconds): to read the deployments, and to lock, which waits for ostree's own lock.
 READ_SECONDS = 5.0
 LOCK_SECONDS = 8.0
-# The most that judging takes at shutdown (seconds), whatever [budget] staged is: with the above it has to fit into the
-# guard's TimeoutStopSec=, or the guard would be killed before it locks.
+# The budget at shutdown (seconds) is this at most, whatever [budget] staged is. The ceiling at shutdown and the above
+# have to fit into the guard's TimeoutStopSec=, or the guard would be killed before it locks.
 SHUTDOWN_SECONDS = 20.0
 WORDS = ("shutdown", "recheck")
 # systemd starts no second run of the unit for what changes during one, so each looks again at its end, so many times.
@@ -75,7 +75,9 @@ def answer(call: Call) -> int:
     status = EXIT_ALLOW
     try:
         for left in reversed(range(1 if at_shutdown or call.dry_run else MAX_ROUNDS)):
-            deadline = Deadline(budget + READ_SECONDS + LOCK_SECONDS)
+            beside = READ_SECONDS + LOCK_SECONDS
+            wall = max(budget, ceiling_of(settings.get("budget", "ceiling"), shutdown=at_shutdown))
+            deadline = Deadline(budget + beside, ceiling=wall + beside)
             staged = ostree.on_disk(deadline.within(READ_SECONDS)).staged
             if staged is None:
                 if not call.dry_run:
@@ -167,7 +169,7 @@ class _Gate:
 
     def _judge(self) -> Examination:
         subject = Subject("staged", self.staged.root)
-        limit = self.deadline.within(self.budget)
+        limit = self.deadline.within(self.budget, spare=LOCK_SECONDS)
         elsewhere = self._elsewhere(subject)
         if elsewhere:
             examination = Examination(subject, limit)

@@ -16,6 +16,7 @@ import threading
 import time
 
 from go_health_hook.deadline import Deadline
+from go_health_hook.run.progress import tend
 from go_health_hook.run.result import MAX_OUTPUT, Result
 from go_health_hook.run.sandbox import (
     NOBODY,
@@ -179,11 +180,12 @@ class Running:
         done = False
         try:
             while not done and (pending or (exited >= 0 and process.returncode is None)):
+                pause = tend(self.deadline)
                 left = self.deadline.remaining()
                 if left <= 0:
                     self.result.timed_out = True
                     break
-                events = poll.poll(min(left, 3600.0 if exited >= 0 else 0.02) * 1000 + 1)
+                events = poll.poll(min(left, pause if exited >= 0 else 0.02) * 1000 + 1)
                 if exited < 0 and process.poll() is not None:
                     done = True
                 for fd, _ in events:

@@ -11,6 +11,8 @@ import threading
 import time
 
 from go_health_hook.deadline import Deadline
+from go_health_hook.errors import HookError
+from go_health_hook.run.progress import tend
 from go_health_hook.run.scratch import sweep_scratch
 
 TYPE_CHECKING = False
@@ -18,8 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-# How long one that was killed may take to go before it is left behind (seconds).
+# How long one that was killed may take to go before it is left behind (seconds), and one that ends by itself.
 REAP_SECONDS = 0.01
+END_SECONDS = 0.2
+
+
+LOOK = "look for a want of memory or a crash: journalctl -k, coredumpctl"
+
+
+class Died(HookError):
+    """A worker ended without an answer before its time: a fault of ours or of the machine, no proof of anything."""
 
 
 def children(pid: int) -> list[int]:
@@ -74,6 +84,7 @@ class Worker:
     def __init__(self, work: Callable[[Callable[[object], None]], None], outlive: int = 0) -> None:
         self.finished = False
         self.outlive = outlive
+        self._status: int | None = None
         self._buffer = b""
         self._fd, write = os.pipe2(os.O_CLOEXEC)
         watched, self._life = os.pipe2(os.O_CLOEXEC)
@@ -133,10 +144,11 @@ class Worker:
                 message = marshal.loads(self._buffer[4 : 4 + size])
                 self._buffer = self._buffer[4 + size :]
                 yield message
+            pause = tend(deadline)
             left = deadline.remaining()
             if left <= 0:
                 return
-            if poll.poll(left * 1000 + 1):
+            if poll.poll(min(left, pause) * 1000 + 1):
                 chunk = os.read(self._fd, 65536)
                 if not chunk:
                     self.finished = True
@@ -152,20 +164,37 @@ class Worker:
                 return
             kill_tree(self.pid)
             sweep_scratch()
-        limit = time.monotonic() + REAP_SECONDS
+        limit = time.monotonic() + (END_SECONDS if self.finished else REAP_SECONDS)
         while time.monotonic() < limit:
             try:
-                if os.waitpid(self.pid, os.WNOHANG)[0]:
-                    return
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
             except ChildProcessError:
+                return
+            if pid:
+                self._status = status
                 return
             time.sleep(0.0005)
 
+    def end(self) -> str:
+        """Return how a worker that has `finished` ended, in words, after `close`; empty where it ended as it should."""
+        if self._status is None:
+            return "ended in an unknown way"
+        if os.WIFSIGNALED(self._status):
+            number = os.WTERMSIG(self._status)
+            try:
+                name = signal.Signals(number).name
+            except ValueError:
+                name = f"signal {number}"
+            return f"was killed by {name}"
+        code = os.WEXITSTATUS(self._status)
+        return f"ended with status {code}" if code else ""
 
-def bounded(work: Callable[[], Any], deadline: Deadline, otherwise: Any) -> Any:
-    """What `work` returns (plain values), done in a worker so that nothing in it can hold the caller up.
 
-    `otherwise` where time runs out. Raises RuntimeError for a fault of its own.
+def bounded(work: Callable[[], Any], deadline: Deadline, otherwise: Any, *, dead: Any = Died) -> Any:
+    """Return what `work` returns (plain values), done in a worker so that nothing in it can hold the caller up.
+
+    `otherwise` is returned where time runs out, `dead` where the worker was killed or crashed; by default that raises
+    Died. Raises RuntimeError for an exception of `work`.
     """
     worker = Worker(lambda send: send(("value", work())))
     try:
@@ -175,4 +204,8 @@ def bounded(work: Callable[[], Any], deadline: Deadline, otherwise: Any) -> Any:
             return value
     finally:
         worker.close()
-    return otherwise
+    if not worker.finished:
+        return otherwise
+    if dead is not Died:
+        return dead
+    raise Died(f"a process of the hook {worker.end() or 'ended without an answer'}", hint=LOOK)

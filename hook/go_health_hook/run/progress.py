@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tell slow from hung: how long the machine kept the processes of a run waiting for a CPU or for a disk that delivers.
+
+The outermost process looks at itself and all its descendants from outside, in /proc, and credits their waits to the
+deadline. Sources: Documentation/scheduler/sched-stats.rst (schedstat), proc_pid_stat(5) and proc_pid_io(5). Pressure
+stall information would say less, and EL has it switched off.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from go_health_hook.deadline import IDLE, RAN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from go_health_hook.deadline import Clock, Deadline
+
+TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+FIRST = 0.1  # a healthy run on a healthy machine is nearly over by then (seconds)
+OFTEN, SELDOM = 0.05, 1.0  # between two looks
+SHARE = 0.1  # what looking may take of the CPU that the processes are given
+LAST = 0.03  # so long before the end, there is another look
+# Waits of processes that began and ended between two looks are not seen. Where some process was ready to run at both,
+# the waits that were seen stand for so many times as much.
+UNSEEN = 8.0
+# A disk may pause for so long, as SD cards do; only then is a process in state D called idle.
+PAUSE = 1.0
+MAX_PROCESSES = 500
+# The "state" of the thread that looks. Its own waits count where it has work to do: CPU seconds in an interval.
+LOOKING, WORK = "-", 0.01
+
+
+class Thread:
+    """A thread at one moment: seconds it has run and has waited for a CPU, and its state's letter."""
+
+    __slots__ = ("ran", "state", "waited")
+
+    def __init__(self, ran: float, waited: float, state: str) -> None:
+        self.ran = ran
+        self.waited = waited
+        self.state = state
+
+
+class Process:
+    """A process at one moment: its threads, its CPU seconds with those of ended children, and what it has read.
+
+    `faults` are its major faults. `read` is what it has read, in bytes, where it is in state D; None where that may not
+    be known.
+    """
+
+    __slots__ = ("cpu", "faults", "read", "threads")
+
+    def __init__(self, threads: dict[int, Thread], cpu: float = 0.0, faults: int = 0, read: int | None = None) -> None:
+        self.threads = threads
+        self.cpu = cpu
+        self.faults = faults
+        self.read = read
+
+    def any_in(self, state: str) -> bool:
+        """Whether a thread of it is in that state."""
+        return any(thread.state == state for thread in self.threads.values())
+
+
+Sample = dict[int, Process]
+
+
+class Account:
+    """The waits of a run, kept from sample to sample. Pure: it reads no file and no clock."""
+
+    def __init__(self) -> None:
+        self.credit = 0.0  # seconds kept waiting by the machine, so far
+        self.ran = 0.0  # seconds in which a CPU was had
+        self.idle = 0.0  # seconds without a break in which nothing ran and nothing waited for the machine
+        self.for_cpu = False  # whether the last interval was spent waiting for a CPU, mostly
+        self.share = 1.0  # of a CPU that was had in the last interval
+        self._before: Sample = {}
+        self._since: dict[int, float] = {}  # threads that are in the queue without a break: for how long
+        self._stalled: dict[int, float] = {}  # processes: seconds in state D since their last answered read
+        self._uncounted = 0.0  # seconds neither run nor credited, so far: no more than these can be credited
+
+    def add(self, now: Sample, seconds: float) -> None:
+        """Take the sample at the end of an interval of that many seconds."""
+        before, self._before = self._before, now
+        ran = min(seconds, _cpu(before, now))
+        waiting, ready = self._for_a_cpu(before, now, seconds)
+        if ready:
+            waiting *= UNSEEN
+        waiting = min(waiting, seconds - ran)
+        self._uncounted += seconds - ran - waiting
+        reading = min(self._for_a_disk(before, now, seconds), self._uncounted)
+        self._uncounted -= reading
+        self.credit += waiting + reading
+        self.ran += ran
+        self.share = ran / seconds if seconds else 1.0
+        self.for_cpu = waiting > seconds / 2
+        busy = ran + waiting + reading > seconds / 4 or any(process.any_in("R") for process in now.values())
+        pausing = 0.0 < max(self._stalled.values(), default=0.0) < PAUSE
+        self.idle = 0.0 if busy or pausing else self.idle + seconds
+
+    def _for_a_cpu(self, before: Sample, now: Sample, seconds: float) -> tuple[float, bool]:
+        """Return the seconds that threads waited in a queue for a CPU, and whether one was ready at both samples.
+
+        The kernel adds a wait once it is over. One that goes on shows as a thread that is ready and has not run.
+        """
+        total = 0.0
+        ready = False
+        queued: dict[int, float] = {}
+        for pid, process in now.items():
+            old = before[pid].threads if pid in before else {}
+            for tid, thread in process.threads.items():
+                last = old.get(tid)
+                if last is None:
+                    total += min(thread.waited, seconds)
+                    continue
+                if thread.state == LOOKING and thread.ran - last.ran < WORK:
+                    continue  # it only waits for the others
+                done = max(0.0, thread.waited - last.waited)
+                if thread.state == "R" and last.state == "R":
+                    ready = True
+                    if not done and thread.ran <= last.ran:
+                        queued[tid] = self._since.get(tid, 0.0) + seconds
+                        total += seconds
+                        continue
+                # What was counted while it went on is not counted again.
+                total += min(max(0.0, done - self._since.get(tid, 0.0)), seconds)
+        self._since = queued
+        return total, ready
+
+    def _for_a_disk(self, before: Sample, now: Sample, seconds: float) -> float:
+        """Return the seconds in state D that ended with a read that was answered; the others may follow later."""
+        total = 0.0
+        for pid in before.keys() | now.keys():
+            old, new = before.get(pid), now.get(pid)
+            samples_in_d = sum(process.any_in("D") for process in (old, new) if process)
+            stalled = self._stalled.pop(pid, 0.0) + seconds * samples_in_d / 2
+            if stalled and _answered(old, new):
+                total += stalled
+            elif stalled:
+                self._stalled[pid] = stalled
+        return total
+
+
+def _answered(old: Process | None, new: Process | None) -> bool:
+    """Whether a process in state D has got what it waited for: it left that state, has ended, or has read more."""
+    if new is None or not new.any_in("D"):
+        return True
+    if old is None:
+        return False
+    more = old.read is not None and new.read is not None and new.read > old.read
+    return more or new.faults > old.faults
+
+
+def _cpu(before: Sample, now: Sample) -> float:
+    """Return the CPU seconds that the processes used between two samples.
+
+    The threads' own figures are exact but end with them. The processes' are in clock ticks and keep those of threads
+    and children that have ended.
+    """
+    exact = 0.0
+    for pid, process in now.items():
+        old = before[pid].threads if pid in before else {}
+        for tid, thread in process.threads.items():
+            exact += max(0.0, thread.ran - (old[tid].ran if tid in old else 0.0))
+    ticks = sum(p.cpu for p in now.values()) - sum(p.cpu for p in before.values())
+    return max(exact, ticks)
+
+
+def sample(root: int) -> Sample:
+    """Return what /proc says now of the process `root` and of all its descendants."""
+    found: Sample = {}
+    pids = [root]
+    while pids and len(found) < MAX_PROCESSES:
+        pid = pids.pop()
+        if pid in found:
+            continue
+        try:
+            names = os.listdir(f"/proc/{pid}/task")
+            fields = _after_name(_read(f"/proc/{pid}/stat"))
+            # Counted from the third field on: 12 majflt, 14 to 17 utime, stime, cutime, cstime.
+            process = Process({}, sum(int(fields[i]) for i in range(11, 15)) * TICK, int(fields[9]))
+        except (OSError, ValueError, IndexError):
+            continue
+        for name in names:
+            place = f"/proc/{pid}/task/{name}/"
+            try:
+                pids += [int(word) for word in _read(f"{place}children").split()]
+                state = _after_name(_read(f"{place}stat"))[0]
+                ran, waited = _read(f"{place}schedstat").split()[:2]
+                process.threads[int(name)] = Thread(int(ran) / 1e9, int(waited) / 1e9, state)
+            except (OSError, ValueError, IndexError):
+                continue
+        if process.any_in("D"):
+            process.read = _bytes_read(pid)
+        found[pid] = process
+    asking = found[root].threads.get(root) if root in found else None
+    if asking is not None and root == os.getpid():
+        asking.state = LOOKING
+    return found
+
+
+def _after_name(stat: bytes) -> list[str]:
+    """Return the fields of a stat file from the third on; the second, the name, may hold anything."""
+    return stat.rpartition(b")")[2].decode("ascii", "replace").split()
+
+
+def _bytes_read(pid: int) -> int | None:
+    """Return the bytes that a process has read, from disks and by read(2), or None where this user may not know."""
+    try:
+        lines = dict(line.split(b": ") for line in _read(f"/proc/{pid}/io").splitlines())
+        return int(lines[b"rchar"]) + int(lines[b"read_bytes"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
+
+
+class Watch:
+    """Looks at this process and its descendants now and then, and keeps a clock's figures."""
+
+    def __init__(self, clock: Clock, started: float) -> None:
+        self.clock = clock
+        self.account = Account()
+        self.last = started
+        self.pause = FIRST
+
+    def look(self, left: float) -> float:
+        """Look if it is time to, with `left` seconds until the end; return the seconds until the next look."""
+        now = time.monotonic()
+        since = now - self.last
+        if since < self.pause and (left > LAST or since < LAST / 2):
+            return min(self.pause - since, max(left - LAST, LAST / 2))
+        cost = time.thread_time()
+        known = self.account.credit
+        self.account.add(sample(os.getpid()), since)
+        self.last = now
+        self.clock.credit(self.account.credit - known)
+        self.clock.cell[IDLE] = self.account.idle
+        self.clock.cell[RAN] = self.account.ran
+        self.pause = OFTEN
+        if self.account.for_cpu:
+            cost = time.thread_time() - cost
+            self.pause = min(SELDOM, max(OFTEN, cost / SHARE / max(self.account.share, 0.01)))
+        return self.pause
+
+
+def tend(deadline: Deadline) -> float:
+    """Credit to a deadline what its run was kept waiting; return the seconds until this is to be called again.
+
+    Whoever waits for a worker or a program calls it. It does nothing in a worker: the process above keeps the clock.
+    """
+    clock = deadline.clock
+    if clock is None or clock.owner != os.getpid():
+        return 3600.0
+    if clock.watch is None:
+        clock.watch = Watch(clock, deadline.started)
+    pause: float = clock.watch.look(deadline.remaining())
+    return pause
