@@ -57,6 +57,8 @@ REQUIRED = "required"
 REGRESSION = "regression"
 ADVISORY = "advisory"
 OFF = "off"
+# The checks on the CPU limit: a failure of theirs does not say that Go is broken.
+LIMIT_CHECKS = ("cgroup", "gomaxprocs")
 # The ground of an outcome that was given none.
 GROUNDS = {FAIL: BROKEN, TIMEOUT: BROKEN, ERROR: NOT_JUDGED}
 
@@ -176,6 +178,11 @@ class Examination:
         self.verdict = Verdict(0, "")
         # The [announce] settings, for whoever tells people.
         self.announce: dict[str, Any] = {"motd": True, "journal": True, "metrics-directory": ""}
+
+    @property
+    def broken(self) -> bool:
+        """Whether Go itself was shown to be broken: some check blocks that is not about the CPU limit."""
+        return any(f.blocks and f.ground is BROKEN and f.check not in LIMIT_CHECKS for f in self.findings)
 
     @property
     def not_judged(self) -> list[Finding]:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,15 +213,16 @@ def status(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tup
 
 
 def held_back(
-    root: Path, reason: str = "goroot: bin/go is cut short", count: int = 1, remedy: str = "dnf reinstall 'golang*'"
-) -> None:
+    root: Path, reason: str = "goroot: bin/go is cut short", names: Sequence[str] = ("dnf5",),
+    remedy: str = "dnf reinstall 'golang*'",
+) -> None:  # fmt: skip
     def change(state: dict[str, Any]) -> None:
-        for i in range(count):
+        for i, name in enumerate(names):
             run = {
-                "gate": f"dnf{5 - i}", "event": "verdict", "time": 1_700_000_000.0 + i, "verdict": "block",
+                "gate": name, "event": "verdict", "time": 1_700_000_000.0 + i, "verdict": "block",
                 "exit_status": 1, "reason": reason, "remedy": remedy, "checks": ["goroot"],
                 "subject": "incoming", "go_version": "go1.27.3", "results": [], "elapsed_s": 0.4,
-                "expected_gomaxprocs": 2, "actual_gomaxprocs": 2,
+                "expected_gomaxprocs": 2, "actual_gomaxprocs": 2, "broken": True, "not_judged": [],
             }  # fmt: skip
             record.take(state, run)
 
@@ -280,7 +282,7 @@ LONG = {
 
 @pytest.mark.root
 @pytest.mark.parametrize("reason", LONG.values(), ids=LONG)
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("files", [PACKAGES, IMAGES], ids=["packages", "images"])
 def test_the_worst_status_fits_one_screen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: dict[str, str],
@@ -288,10 +290,11 @@ def test_the_worst_status_fits_one_screen(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(Wiring, "_timers", lambda *_: TIMERS)
     root = laid(tmp_path, files)
-    held_back(root, reason, count, remedy="dnf --setopt=x reinstall 'golang*' " * 4)
     for name in ("check", "staged", "boot", "rpm-ostree"):
         run = record.entry(examined(), name, record.FOUND, 1_700_000_000.0)
         record.update(lambda state, run=run: record.take(state, run), f"{root}{record.DIRECTORY}")  # type: ignore[misc]
+    names = ["dnf5", "dnf4"] if files is PACKAGES else ["staged", "boot", "rpm-ostree"]
+    held_back(root, reason, names[:count], remedy="dnf --setopt=x reinstall 'golang*' " * 4)
     said = {"schema": 1, "reason": "because " * 30, "by": "somebody", "set": time.time(), "seconds": 9000,
             "boot": "", "clock": 0}  # fmt: skip
     (root / "var/lib/go-health-hook/override.json").write_text(json.dumps(said))
@@ -449,3 +452,32 @@ def test_the_words_of_systemctl_are_understood() -> None:
         {"Id": "a.timer", "LastTriggerUSec": "1795366853"},
         {"Id": "b.service", "ExecStartPre": "{ a }\n{ b }"},
     ]
+
+
+def test_status_broken_go_is_headline_and_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = laid(tmp_path, DNF5)
+    run = record.entry(examined("fail"), "dnf5", record.AFTER, 1_700_000_000.0)
+    record.update(lambda state: record.take(state, run), f"{root}{record.DIRECTORY}")
+    code, out = status(root, capsys)
+    assert (code, "Go is broken since 2023-11-1" in out.splitlines()[0], "all is well" in out) == (1, True, False)
+    assert "-> dnf reinstall 'golang*'" in out
+    sound = record.entry(examined("pass"), "boot", record.VERDICT, 1_700_000_001.0)
+    record.update(lambda state: record.take(state, sound), f"{root}{record.DIRECTORY}")
+    assert status(root, capsys)[0] == 0
+
+
+def test_status_update_not_judged_stays_after_the_look_afterwards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = laid(tmp_path, DNF5)
+    for found, event in (("error", record.VERDICT), ("pass", record.AFTER)):
+        run = record.entry(examined(found), "dnf5", event, 1_700_000_000.0)
+        record.update(lambda state, run=run: record.take(state, run), f"{root}{record.DIRECTORY}")  # type: ignore[misc]
+    code, out = status(root, capsys)
+    assert (code, "could not judge: dnf5" in out, "not judged   dnf5, since" in out) == (3, True, True)
+
+
+def test_status_on_an_image_system_shows_no_block_of_dnf(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held_back(laid(tmp_path, {**OSTREE, **DNF5}))
+    code, out = status(tmp_path, capsys)
+    assert (code, "held back for" in out, "not here     dnf4, dnf5" in out) == (0, False, True)

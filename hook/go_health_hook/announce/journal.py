@@ -29,6 +29,7 @@ MESSAGE_IDS = {
     "blocked": "171be386ff984068a16631d231bf9af8",
     "timeout": "da8e996fcf8f493cb7c9a90723aeb245",
     "broken": "b8d7a2a1f0a84f53b6bd5be9c8d2ad4e",
+    "unjudged": "5f0c2c0d6b1e4d0e9a3f7b1c64a8d2e7",
     "fault": "40fb88969d184971a3a22f4ac553e423",
     "override": "8959b0a26e694c5b853fc3b3a4496a9a",
     "warned": "e4f4f4f4880749dcb3fc18a9d34661f2",

@@ -33,6 +33,8 @@ HELP = {
     "check_seconds": "How long a check took in the gate's last verdict.",
     "blocked_since_timestamp_seconds": "Since when the gate holds updates back; no sample when it does not.",
     "blocked_refusals": "How often the gate has refused since then; no sample when it does not hold back.",
+    "broken_since_timestamp_seconds": "Since when the installed Go is known to be broken; no sample when it is not.",
+    "not_judged_since_timestamp_seconds": "Since when the gate could not judge updates; no sample when it can.",
     "updates_held_back_seconds": "How long updates have been held back as of this file; 0 when they are not.",
     "gomaxprocs_actual": "GOMAXPROCS as the toolchain's runtime took it in the gate's last verdict.",
     "gomaxprocs_expected": "GOMAXPROCS that fits the limit which the kernel enforced there.",
@@ -64,6 +66,10 @@ def render(state: dict[str, Any], now: float) -> str:
     for gate, block in sorted(state["blocks"].items()):
         samples["blocked_since_timestamp_seconds"].append(({"gate": gate}, block["since"]))
         samples["blocked_refusals"].append(({"gate": gate}, block["count"]))
+    if state["broken"]:
+        samples["broken_since_timestamp_seconds"].append(({}, state["broken"]["since"]))
+    for gate, unjudged in sorted(state["unjudged"].items()):
+        samples["not_judged_since_timestamp_seconds"].append(({"gate": gate}, unjudged["since"]))
     since = record.held_since(state)
     samples["updates_held_back_seconds"].append(({}, max(0.0, now - since) if since is not None else 0))
     for gate, wired in sorted(state.get("wired", {}).items()):

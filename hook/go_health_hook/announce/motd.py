@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The message at login while updates are held back; louder after a day and after a week, gone when it is over.
+"""The message at login while updates are held back or Go is broken; louder after a day and after a week.
 
 In /etc/motd.d, as dnf5-automatic's: pam_motd reads it everywhere, and what is held back stays so over a reboot.
 """
@@ -44,28 +44,47 @@ def when(seconds: float) -> str:
 
 
 def text(state: dict[str, Any], now: float) -> str:
-    """The message, or an empty string when nothing is held back."""
+    """Return the message, or an empty string when there is nothing to say.
+
+    Updates held back and a broken Go are said at once, updates that could not be judged after a day.
+    """
     blocks = sorted(state["blocks"].values(), key=lambda b: b["since"])
-    if not blocks:
-        return ""
-    since = blocks[0]["since"]
+    if blocks:
+        lines = [_head(blocks[0]["since"], now)]
+        for block in blocks[:3]:
+            times = f"{block['count']} times" if block["count"] > 1 else "once"
+            lines += _remedied(f"{block['gate']}, {times}: {block['reason']}", block["remedy"])
+        if len(blocks) > 3:
+            lines += _wrap(f"and {len(blocks) - 3} more")
+    elif state["broken"]:
+        broken = state["broken"]
+        lines = [f"The Go toolchain on this machine is broken since {when(broken['since'])}."]
+        lines += _remedied(f"{broken['gate']}: {broken['reason']}", broken["remedy"])
+    else:
+        late = [u for u in state["unjudged"].values() if now - u["since"] >= DAY and u["gate"] != "check"]
+        if not late:
+            return ""
+        first = min(late, key=lambda u: float(u["since"]))
+        lines = [f"WARNING: since {when(first['since'])} updates pass without a check of their Go."]
+        lines += _wrap(f"{first['gate']}: {first['reason']}")
+    lines.append("  look: go-health-hook status")
+    if blocks:
+        lines.append("  update anyway: go-health-hook override --for 2h --reason TEXT")
+    return "\n".join(lines) + "\n"
+
+
+def _head(since: float, now: float) -> str:
     held = max(0.0, now - since)
-    head = {
+    return {
         journal.WARNING: f"Updates are held back since {when(since)}: the Go toolchain is not healthy.",
         journal.ERR: f"WARNING: updates have been held back for {span(held)} (since {when(since)}).",
         journal.CRIT: f"URGENT: updates have been held back for {span(held)} (since {when(since)}).\n"
         "  Security fixes are missing on this machine.",
     }[level(held)]
-    lines = [head]
-    for block in blocks[:3]:
-        times = f"{block['count']} times" if block["count"] > 1 else "once"
-        lines += _wrap(f"{block['gate']}, {times}: {block['reason']}")
-        if block["remedy"]:
-            lines += _wrap(f"to do: {block['remedy']}")
-    if len(blocks) > 3:
-        lines += _wrap(f"and {len(blocks) - 3} more")
-    lines += ["  look: go-health-hook status", "  update anyway: go-health-hook override --for 2h --reason TEXT"]
-    return "\n".join(lines) + "\n"
+
+
+def _remedied(line: str, remedy: str) -> list[str]:
+    return [*_wrap(line), *(_wrap(f"to do: {remedy}") if remedy else [])]
 
 
 def _wrap(line: str) -> list[str]:
@@ -78,7 +97,7 @@ def _wrap(line: str) -> list[str]:
 
 
 def write(state: dict[str, Any], now: float, path: str = PATH, wanted: bool = True) -> None:
-    """Put the message in place, or take it away when nothing is held back or it is not wanted. Raises OSError."""
+    """Put the message in place, or remove it when there is nothing to say or it is not wanted. Raises OSError."""
     message = text(state, now) if wanted else ""
     if not message:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tell everybody about a run: journal, record, message at login, metrics. Never raises, never holds a gate up."""
+"""Tell everybody about a run: journal, record, message at login, metrics. Never raises, never holds a gate up.
+
+What touches a disk is one sequence in a worker that may go on after the gate has left. The gate itself tells the
+journal, which takes a datagram: a disk that never answers does not keep an entry from it.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 
 from go_health_hook.announce import journal, metrics, motd, record
@@ -16,19 +19,19 @@ from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from go_health_hook.verdict import Examination
 
     # Kind of event, message, priority, further fields.
     Entry = tuple[str, str, int, list[tuple[str, str]]]
+    # A change of the state; it returns the blocks that it ended.
+    Change = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
-# What a gate waits for its announcements at most. A slow disk's are finished by a worker that the gate leaves behind.
+# What a gate waits for its announcements at most. The worker that it leaves behind finishes them on a slow disk.
 WAIT = 0.04
 OUTLIVE = 10  # seconds
-# How long the journal, and a first message, wait for the record to say since when updates are held back.
-STATE_SECONDS = 0.02
 
 
 class Places:
@@ -50,9 +53,8 @@ def publish(
     """Announce one run of a gate as the [announce] settings say; one line on stderr for what could not be written.
 
     `event` is record.VERDICT; or OVERRIDE or WARNED when the update went ahead although the verdict is block; or FOUND
-    when there was none that could have been held back. Only root's runs are announced. Costs WAIT seconds at most,
-    whatever disk or journal does; a gate that is a unit of its own gives a longer `wait`, since systemd kills what such
-    a unit leaves behind.
+    or AFTER when no update could have been held back. Only root's runs are announced. Takes WAIT seconds at most, or
+    `wait`: a gate that is a unit of its own gives a longer one, since systemd kills what such a unit leaves behind.
     """
     new = record.entry(examination, gate, event, time.time())
     _announce(lambda state: record.take(state, new), new, examination.announce, root, wait)
@@ -66,9 +68,11 @@ def release(gate: str, announce: Mapping[str, Any], *, root: str = "/") -> None:
 
 def note(kind: str, message: str, fields: Mapping[str, str] | None = None, *, root: str = "/") -> None:
     """Put one event into the journal alone; `kind` is one of journal.MESSAGE_IDS ("override-set", "locked" …)."""
-    extra = [(name, clean(value, 600)) for name, value in (fields or {}).items()]
-    entry = (kind, clean(message, 800), journal.NOTICE, extra)
-    _bounded({"journal": lambda: _log([entry], Places(root).journal)})
+    if os.geteuid() == 0:
+        extra = [(name, clean(value, 600)) for name, value in (fields or {}).items()]
+        _say(
+            attempt("journal", lambda: _log([(kind, clean(message, 800), journal.NOTICE, extra)], Places(root).journal))
+        )
 
 
 def refresh(
@@ -79,135 +83,174 @@ def refresh(
     `ended` are blocks whose end the journal is still to hear of. For a command that a person or a timer runs: waits as
     long as it takes.
     """
-    places, now = Places(root, announce["metrics-directory"]), time.time()
-    jobs: dict[str, Callable[[], None]] = {"motd": lambda: motd.write(state, now, places.motd, announce["motd"])}
-    jobs["metrics"] = (
-        (lambda: metrics.write(state, now, places.metrics, places.metrics_link))
-        if places.metrics
-        else lambda: metrics.remove(places.metrics_link)
-    )
+    places = Places(root, announce["metrics-directory"])
+    troubles = write_files(state, announce, places)
     if announce["journal"]:
-        jobs["journal"] = lambda: _log([_of_release(block) for block in ended], places.journal)
-    return [line for name, job in jobs.items() for line in [_attempt(name, job)] if line]
+        troubles += attempt("journal", lambda: _log([_of_release(block) for block in ended], places.journal))
+    return troubles
 
 
-class _State:
-    """The state after one change of it, as far as it is known yet; waited for by those who tell of it."""
+def write_files(state: dict[str, Any], announce: Mapping[str, Any], places: Places) -> list[str]:
+    """Write the message at login and the metrics of a state; return a line for each that could not be written."""
+    now = time.time()
+    troubles = attempt("motd", lambda: motd.write(state, now, places.motd, announce["motd"]))
+    if places.metrics:
+        return troubles + attempt("metrics", lambda: metrics.write(state, now, places.metrics, places.metrics_link))
+    return troubles + attempt("metrics", lambda: metrics.remove(places.metrics_link))
 
-    def __init__(self, change: Callable[[dict[str, Any]], list[dict[str, Any]]], directory: str) -> None:
-        self.change = change
-        self.directory = directory
-        self.settled = threading.Event()
-        self.state: dict[str, Any] = {}
-        self.ended: list[dict[str, Any]] = []  # blocks that the change has ended
-        self._glanced: list[dict[str, Any]] = []
 
-    def settle(self, state: dict[str, Any]) -> None:
-        """Change the state that was read, and let everybody know it."""
-        self.ended = self.change(state)
-        self.state = state
-        self.settled.set()
+def carry_out(
+    change: Change,
+    new: dict[str, Any] | None,
+    announce: Mapping[str, Any],
+    places: Places,
+    send: Callable[[object], None],
+) -> None:
+    """In a worker: write what is on disks, the record first.
 
-    def record(self, then: Callable[[], object]) -> None:
-        """Change it on the disk (see record.update); where that cannot be, go on from what can be read. Raises it."""
-        try:
-            record.update(self.settle, self.directory, then)
-        finally:
-            if not self.settled.is_set():
-                self.settle(readable(self.directory))
+    Sends {"held_s": seconds or None} when it is known since when updates are held back, and {"troubles": lines} at the
+    end.
+    """
+    troubles: list[str] = []
+    # Another writer may hold the record's lock: a look at it without the lock is soon enough for the journal.
+    glanced = readable(places.state)
+    change(glanced)
+    _send(send, {"held_s": _held(glanced, new)})
+    known: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
 
-    def glance(self) -> None:
-        """Read it without its lock, for `soon`."""
-        state = readable(self.directory)
-        self.change(state)
-        self._glanced.append(state)
+    def settle(state: dict[str, Any]) -> None:
+        known.append((state, change(state)))
 
-    def soon(self) -> dict[str, Any]:
-        """The state within STATE_SECONDS: as a glance showed it while somebody else writes; else of this run alone."""
-        if self.settled.wait(STATE_SECONDS):
-            return self.state
-        if self._glanced:
-            return self._glanced[0]
-        state = record.empty()
-        self.change(state)
-        return state
+    def tell() -> None:
+        troubles.extend(write_files(known[-1][0], announce, places))
 
-    def final(self) -> dict[str, Any]:
-        """The state, however long it takes: what is not sure replaces and removes nothing."""
-        self.settled.wait()
-        return self.state
+    failed = attempt("record", lambda: record.update(settle, places.state, tell))
+    if failed and not known:
+        settle(readable(places.state))
+        tell()
+    if announce["journal"]:
+        ended = [_of_release(block) for block in known[-1][1]]
+        troubles += attempt("journal", lambda: _log(ended, places.journal))
+    _send(send, {"troubles": troubles + failed})
+
+
+def _send(send: Callable[[object], None], message: dict[str, Any]) -> None:
+    try:
+        send(message)
+    except OSError:
+        pass  # the gate has left already
+
+
+def _held(state: dict[str, Any], new: dict[str, Any] | None) -> float | None:
+    if new is None or new["gate"] not in state["blocks"]:
+        return None
+    return max(0.0, float(new["time"] - state["blocks"][new["gate"]]["since"]))
+
+
+def listen(
+    messages: Iterable[dict[str, Any]], new: dict[str, Any] | None, announce: Mapping[str, Any], places: Places
+) -> tuple[list[str], bool]:
+    """In the gate: take what `carry_out` sends and tell the journal; return troubles, and whether all is done."""
+    troubles: list[str] = []
+    told = done = False
+    for message in messages:
+        if "bug" in message:
+            troubles.append(f"a fault of its own, please report it: {clean(message['bug'], 2000)}")
+        if "held_s" in message:
+            troubles += _tell_journal(new, message["held_s"], announce, places)
+            told = True
+        if "troubles" in message:
+            troubles += message["troubles"]
+            done = True
+            break
+    if not told:
+        troubles += _tell_journal(new, None, announce, places)
+        if new and record.holds_back(new) and announce["motd"]:
+            _begin_message(new, places)
+    return troubles, done
+
+
+def _begin_message(new: dict[str, Any], places: Places) -> None:
+    """Have a first message at login written where the record's disk does not answer; one that is there stays."""
+
+    def work(_: Callable[[object], None]) -> None:
+        alone = record.empty()
+        record.take(alone, new)
+        motd.begin(alone, time.time(), places.motd)
+
+    Worker(work, outlive=OUTLIVE).close()
+
+
+def _tell_journal(
+    new: dict[str, Any] | None, held: float | None, announce: Mapping[str, Any], places: Places
+) -> list[str]:
+    if not new or not announce["journal"]:
+        return []
+    return attempt("journal", lambda: _log([_of_run(new, held or 0.0)], places.journal))
 
 
 def _announce(
-    change: Callable[[dict[str, Any]], list[dict[str, Any]]],
-    new: dict[str, Any] | None,
-    announce: Mapping[str, Any],
-    root: str,
-    wait: float = 0.0,
+    change: Change, new: dict[str, Any] | None, announce: Mapping[str, Any], root: str, wait: float = 0.0
 ) -> None:
-    """Change the record and tell the rest what the state is now, of a new run first; all of it in a worker."""
+    """Change the record and tell the rest what the state is now."""
+    if os.geteuid() != 0:
+        return
     places = Places(root, announce["metrics-directory"])
-    known = _State(change, places.state)
-    written = [threading.Event()]
-
-    def message() -> None:
+    try:
+        worker = Worker(lambda send: carry_out(change, new, announce, places, send), outlive=OUTLIVE)
         try:
-            soon = known.soon()
-            if announce["motd"] and not known.settled.is_set():
-                motd.begin(soon, time.time(), places.motd)
-            motd.write(known.final(), time.time(), places.motd, announce["motd"])
+            messages = ({"bug": m[1]} if isinstance(m, tuple) else m for m in worker.messages(Deadline(wait or WAIT)))
+            troubles, done = listen(messages, new, announce, places)
         finally:
-            written[0].set()
+            worker.close()
+        if not done:
+            troubles += _unfinished(worker.finished, new, wait)
+    except Exception as error:
+        troubles = [f"a fault of its own, please report it: {error!r}"]
+    _say(troubles)
 
-    def measured() -> None:
-        try:
-            metrics.write(known.final(), time.time(), places.metrics, places.metrics_link)
-        finally:
-            written[1].set()
 
-    def logged() -> None:
-        if new:
-            _log([_of_run(new, known.soon())], places.journal)
-        if not new or not record.holds_back(new):
-            known.final()
-            _log([_of_release(block) for block in known.ended], places.journal)
+def _unfinished(given_up: bool, new: dict[str, Any] | None, wait: float) -> list[str]:
+    """Return what to say of announcements that have not ended in time; nothing where the update goes on."""
+    if given_up:
+        return [f"record, motd, metrics: given up after {OUTLIVE} s"]
+    held_back = new is not None and record.holds_back(new)
+    return [f"record, motd, metrics: still being written after {wait or WAIT:g} s"] if held_back or wait else []
 
-    jobs: dict[str, Callable[[], None]] = {"motd": message}
-    if places.metrics:
-        written.append(threading.Event())
-        jobs["metrics"] = measured
-    if announce["journal"]:
-        jobs["journal"] = logged
-    jobs["record"] = lambda: known.record(lambda: [each.wait() for each in written])
-    _bounded(jobs, wait, known.glance)
+
+def _say(troubles: Sequence[str]) -> None:
+    if troubles:
+        sys.stderr.write(f"go-health-hook: not announced everywhere: {'; '.join(troubles)}\n")
 
 
 def readable(directory: str) -> dict[str, Any]:
-    """The state, or an empty one where it cannot be read."""
+    """Return the state, or an empty one where it cannot be read."""
     try:
         return record.read(directory)
     except HookError:
         return record.empty()
 
 
-def _log(entries: list[Entry], path: str) -> None:
+def _log(entries: Iterable[Entry], path: str) -> None:
     if not path:
         return
     for kind, message, priority, fields in entries:
         journal.send(kind, message, priority, fields, path)
 
 
-def _of_run(new: dict[str, Any], state: dict[str, Any]) -> Entry:
-    """The journal's entry of one run."""
+def _of_run(new: dict[str, Any], held: float) -> Entry:
+    """Return the journal's entry of one run; `held` are the seconds for which its gate has held updates back."""
     gate, block = new["gate"], new["verdict"] == "block"
-    held = max(0.0, new["time"] - state["blocks"][gate]["since"]) if gate in state["blocks"] else 0.0
     if new["exit_status"] == EXIT_INTERNAL:
         kind, head, priority = "fault", "Nothing decided, the update goes on", journal.ERR
+    elif not block and new["not_judged"]:
+        kind, head, priority = "unjudged", "Not judged, the update goes on", journal.WARNING
     elif not block:
         kind, head, priority = "allowed", "Updates allowed", journal.INFO
-    elif new["event"] == record.FOUND:
+    elif new["event"] in (record.FOUND, record.AFTER):
         late = new["exit_status"] == EXIT_TIMEOUT
-        kind, head, priority = "broken", "Go could not be judged" if late else "Go found broken", journal.WARNING
+        head = "Go could not be judged" if late else "Go found broken" if new["broken"] else "A check failed"
+        kind, priority = "broken", journal.WARNING
     elif new["event"] != record.VERDICT:
         kind, priority = new["event"], journal.NOTICE
         head = "Let through by an override" if kind == record.OVERRIDE else "Only warned about, as configured"
@@ -242,68 +285,14 @@ def _of_release(block: dict[str, Any]) -> Entry:
     return "released", message, journal.NOTICE, fields
 
 
-def _bounded(jobs: dict[str, Callable[[], None]], wait: float = 0.0, beside: Callable[[], None] | None = None) -> None:
-    """Carry out the jobs, each in a thread of a worker's; say in one line which failed or have not ended in time.
-
-    What is done `beside` them is for them alone: nobody waits for its end.
-    """
-    if os.geteuid() != 0:
-        return
-    try:
-        troubles = _carry_out(jobs, wait, beside)
-    except Exception as error:
-        troubles = [f"a fault of its own, please report it: {error!r}"]
-    if troubles:
-        sys.stderr.write(f"go-health-hook: not announced everywhere: {'; '.join(troubles)}\n")
-
-
-def _carry_out(jobs: dict[str, Callable[[], None]], wait: float, beside: Callable[[], None] | None) -> list[str]:
-    def work(send: Callable[[object], None]) -> None:
-        lock = threading.Lock()
-
-        def one(name: str, job: Callable[[], None]) -> None:
-            line = _attempt(name, job)
-            with lock:
-                try:
-                    send((name, line))
-                except OSError:
-                    pass  # the gate has left already
-
-        if beside:
-            threading.Thread(target=beside, daemon=True).start()
-        threads = [threading.Thread(target=one, args=item, daemon=True) for item in jobs.items()]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    pending = {*jobs}
-    troubles = []
-    worker = Worker(work, outlive=OUTLIVE)
-    try:
-        for name, said in worker.messages(Deadline(wait or WAIT)):
-            if name == "bug":
-                troubles.append(f"a fault of its own, please report it: {clean(said, 2000)}")
-            else:
-                pending.discard(name)
-                troubles += [said] if said else []
-    finally:
-        worker.close()
-    if pending:
-        how = "given up" if worker.finished else "still being written"
-        seconds = OUTLIVE if worker.finished else wait or WAIT
-        troubles.append(f"{', '.join(sorted(pending))}: {how} after {seconds:g} s")
-    return troubles
-
-
-def _attempt(name: str, job: Callable[[], None]) -> str:
-    """Do it; one line where that failed."""
+def attempt(name: str, job: Callable[[], None]) -> list[str]:
+    """Do a job; return no line, or one on why it failed."""
     try:
         job()
     except HookError as error:
-        return f"{name}: {error.line()}"
+        return [f"{name}: {error.line()}"]
     except OSError as error:
-        return f"{name}: {clean(str(error.filename or ''))}: {error.strerror}"
+        return [f"{name}: {clean(str(error.filename or ''))}: {error.strerror}"]
     except Exception as error:
-        return f"{name}: a fault of its own, please report it: {error!r}"
-    return ""
+        return [f"{name}: a fault of its own, please report it: {error!r}"]
+    return []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The state that `status` reads: the last verdict of every gate, and since when and how often updates are held back."""
+"""The state that `status` reads: each gate's last verdict, and what is held back, broken or not judged since when."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import stat
 import time
 
 from go_health_hook import files
-from go_health_hook.errors import HookError
+from go_health_hook.errors import EXIT_INTERNAL, HookError
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -29,11 +29,12 @@ MAX_HISTORY = 50
 LOCK_SECONDS = 2.0
 
 # What became of the verdict: it was followed, or the update went ahead whatever it was. FOUND: there was no update to
-# hold back, since a person asked, or the transaction is over.
+# hold back, since a person asked. AFTER: the look at what a transaction has left.
 VERDICT = "verdict"
 OVERRIDE = "override"
 WARNED = "warned"
 FOUND = "found"
+AFTER = "after"
 
 
 class StateError(HookError):
@@ -42,7 +43,7 @@ class StateError(HookError):
 
 def empty() -> dict[str, Any]:
     """A state in which nothing has happened yet."""
-    return {"schema": 1, "gates": {}, "blocks": {}, "history": []}
+    return {"schema": 1, "gates": {}, "blocks": {}, "history": [], "broken": None, "unjudged": {}}
 
 
 def entry(examination: Examination, gate: str, event: str, now: float) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def entry(examination: Examination, gate: str, event: str, now: float) -> dict[s
         "reason": clean(examination.verdict.reason, 600),
         "remedy": clean(blocking[0].remedy, 600) if blocking else "",
         "checks": [f.check for f in blocking],
+        "broken": examination.broken,
+        "not_judged": [f.check for f in examination.not_judged],
         "subject": examination.subject.kind,
         "root": clean(examination.subject.root),
         "go_version": toolchain.get("version") or "",
@@ -78,10 +81,10 @@ def holds_back(run: dict[str, Any]) -> bool:
 
 
 def take(state: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
-    """Lay one run into the state; return the blocks that it ended.
+    """Add one run to the state; return the blocks that it ended.
 
-    A gate's own next verdict that lets updates go ends its block, an override too. A healthy running toolchain, found
-    by whomever, ends every block that was about it. A broken one that was only FOUND starts none.
+    A gate's own next verdict that lets updates go ends its block, an override too. A running toolchain that is found
+    sound, by any gate or person, ends every block that was about it. A broken one that was only FOUND starts none.
     """
     gate, now = new["gate"], new["time"]
     gates, blocks = state["gates"], state["blocks"]
@@ -89,6 +92,14 @@ def take(state: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
     for name in sorted(gates, key=lambda n: gates[n]["time"])[:-MAX_GATES]:
         del gates[name]
         blocks.pop(name, None)
+        state["unjudged"].pop(name, None)
+    _take_unjudged(state["unjudged"], new)
+    sound = new["subject"] == "running" and new["exit_status"] == 0 and not new["not_judged"]
+    if new["subject"] == "running" and new["broken"]:
+        since = state["broken"]["since"] if state["broken"] else now
+        state["broken"] = {"since": since, **{key: new[key] for key in ("gate", "reason", "remedy", "go_version")}}
+    elif sound:
+        state["broken"] = None
     over = []
     if holds_back(new):
         block = blocks.setdefault(gate, {"gate": gate, "since": now, "count": 0})
@@ -98,9 +109,23 @@ def take(state: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     if gate in blocks:
         over.append(gate)
-    if new["exit_status"] == 0 and new["subject"] == "running":
+    if sound:
         over += [name for name, block in blocks.items() if block["subject"] == "running" and name not in over]
     return [_end(state, name, now, gate) for name in over]
+
+
+def _take_unjudged(unjudged: dict[str, Any], new: dict[str, Any]) -> None:
+    """Keep since when a gate cannot judge, and why, until it has judged an update again.
+
+    The look AFTER a transaction is none: that the update was not judged stays so.
+    """
+    gate = new["gate"]
+    if new["exit_status"] == EXIT_INTERNAL or new["not_judged"]:
+        entry = unjudged.setdefault(gate, {"gate": gate, "since": new["time"], "count": 0})
+        entry["count"] += 1
+        entry["reason"] = new["reason"]
+    elif new["event"] != AFTER:
+        unjudged.pop(gate, None)
 
 
 def release(state: dict[str, Any], gate: str, now: float) -> list[dict[str, Any]]:
@@ -126,7 +151,7 @@ def read(directory: str = DIRECTORY) -> dict[str, Any]:
         # Below a root that others write, it may be anything: a pipe is not waited for.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise StateError(f"{path}: is no regular file", hint="it is begun anew at the next verdict")
+                raise StateError(f"{path}: is no regular file", hint="the next verdict starts a new one")
             state = json.loads(file.read(MAX_BYTES))
     except FileNotFoundError:
         return empty()
@@ -135,7 +160,7 @@ def read(directory: str = DIRECTORY) -> dict[str, Any]:
     except (ValueError, RecursionError):
         state = None
     if not _sound(state):
-        raise StateError(f"{path}: is damaged", hint="it is begun anew at the next verdict")
+        raise StateError(f"{path}: is damaged", hint="the next verdict starts a new one")
     return {**empty(), **state}
 
 
@@ -146,6 +171,8 @@ _RUN = {
     **dict.fromkeys(("time", "elapsed_s"), float),
     "exit_status": int,
 }
+_BROKEN = {**dict.fromkeys(("gate", "reason", "remedy", "go_version"), str), "since": float}
+_UNJUDGED = {**dict.fromkeys(("gate", "reason"), str), "since": float, "count": int}
 _BLOCK = {**dict.fromkeys(("gate", "reason", "remedy", "subject"), str), "since": float, "count": int}
 FAR = 1e11  # seconds since 1970: what no calendar shows any more
 
@@ -162,6 +189,8 @@ def _sound(state: Any) -> bool:
                 for kind in ("expected_gomaxprocs", "actual_gomaxprocs")
             )
             and all(_is(block, _BLOCK) for block in state["blocks"].values())
+            and (state.get("broken") is None or _is(state["broken"], _BROKEN))
+            and all(_is(entry, _UNJUDGED) for entry in state.get("unjudged", {}).values())
             and isinstance(state["history"], list)
             and isinstance(state.get("wired", {}), dict)
             and (state.get("misaligned") is None or _fits(state["misaligned"], int))
@@ -188,8 +217,8 @@ def update(
     `then` is called before the next writer has its turn, whether the state could be written or not: what is made from
     one state does not overwrite what is made from a later one.
 
-    A damaged state is begun anew; the old file is kept beside it for whoever wants to look. Whoever holds the lock for
-    longer than LOCK_SECONDS is not waited for: a lost count is better than a verdict that is never recorded.
+    A damaged state is replaced by a new one; the old file is kept next to it. A lock that is held for longer than
+    LOCK_SECONDS is ignored: a lost count is better than a verdict that is never recorded.
     """
     try:
         os.makedirs(directory, 0o755, exist_ok=True)

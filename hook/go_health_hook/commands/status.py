@@ -26,10 +26,10 @@ EXIT_NOT_WIRED = 3
 SECONDS = 10.0  # for all questions to systemd
 PROCESS_SECONDS = 30.0  # for a look at every process
 WORDS = {
-    record.VERDICT: "blocked",
     record.OVERRIDE: "overridden",
     record.WARNED: "warned about",
     record.FOUND: "found broken",
+    record.AFTER: "found broken",
 }
 LABEL = 13
 
@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--refresh", action="store_true", help="also bring the message at login and the metrics up to date (root)"
     )
     parser.epilog = (
-        "Exit status: 0 all is well, 1 updates are held back, 2 usage or configuration error, 3 an update might pass "
-        "unjudged: a gate is not wired in, or could not judge, or the record is damaged."
+        "Exit status: 0 all is well, 1 updates are held back or Go is broken, 2 usage or configuration error, 3 an "
+        "update might pass unjudged: a gate is not wired in, or could not judge, or the record is damaged."
     )
 
 
@@ -79,29 +79,35 @@ def run(args: argparse.Namespace, settings: Config) -> int:
 
 def gather(wiring: Wiring, state: dict[str, Any], now: float, damage: str = "") -> dict[str, Any]:
     """Everything that is shown, as the JSON has it (schema 1); `damage` is why the state could not be read."""
-    since = record.held_since(state)
-    unguarded = any(gate.state == NOT_WIRED for gate in wiring.gates) or bool(_faulty(wiring, state)) or bool(damage)
-    status = EXIT_HELD_BACK if since is not None else EXIT_NOT_WIRED if unguarded else EXIT_ALLOW
+    # What an updater that is not here has refused is refused by nobody.
+    here = {gate.name for gate in wiring.gates if gate.state != NOT_HERE}
+    blocks = {name: block for name, block in state["blocks"].items() if name in here or not wiring.lets_go(name)}
+    since = min((block["since"] for block in blocks.values()), default=None)
+    unjudged = _unjudged(wiring, state)
+    unguarded = any(gate.state == NOT_WIRED for gate in wiring.gates) or bool(unjudged) or bool(damage)
+    bad = since is not None or state["broken"] is not None
     return {
         "schema": 1,
         "version": VERSION,
-        "exit_status": status,
+        "exit_status": EXIT_HELD_BACK if bad else EXIT_NOT_WIRED if unguarded else EXIT_ALLOW,
         "held_back": None if since is None else {"since": since, "seconds": round(max(0.0, now - since))},
+        "broken": state["broken"],
         "gates": [gate.to_dict() for gate in wiring.gates],
-        "could_not_judge": _faulty(wiring, state),
+        "could_not_judge": [entry["gate"] for entry in unjudged],
+        "not_judged": unjudged,
         "state_error": damage,
         "unread_settings": wiring.unread,
         "timers": wiring.timers,
         "verdicts": sorted(state["gates"].values(), key=lambda run: -run["time"]),
-        "blocks": sorted(state["blocks"].values(), key=lambda block: block["since"]),
+        "blocks": sorted(blocks.values(), key=lambda block: block["since"]),
         "history": state["history"][::-1],
     }
 
 
-def _faulty(wiring: Wiring, state: dict[str, Any]) -> list[str]:
-    """The gates that are called here and whose last run decided nothing, so that the update went on."""
+def _unjudged(wiring: Wiring, state: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what is kept of the gates that are called here and could not judge, so that the update went on."""
     called = [gate.name for gate in wiring.gates if gate.state == WIRED]
-    return [name for name in called if state["gates"].get(name, {}).get("exit_status") == EXIT_INTERNAL]
+    return [state["unjudged"][name] for name in called if name in state["unjudged"]]
 
 
 class Detail:
@@ -139,13 +145,20 @@ def _lines(report: dict[str, Any], style: Style, detail: Detail) -> list[str]:
     def remedy(value: str) -> list[str]:
         return [row("", f"-> {value}", most=2)] if value else []
 
-    lines = [style.paint(style.wrap(_headline(report), 2, 2), "1;31" if report["held_back"] else "1")]
+    bad = report["held_back"] or report["broken"]
+    lines = [style.paint(style.wrap(_headline(report), 2, 2), "1;31" if bad else "1")]
     for block in report["blocks"][: detail.blocks]:
         times = "once" if block["count"] == 1 else f"{block['count']} times"
         lines.append(row(block["gate"], f"{times} since {motd.when(block['since'])}: {block['reason']}", "31"))
         lines += remedy(block["remedy"])
     if len(report["blocks"]) > detail.blocks:
         lines.append(row("and", ", ".join(block["gate"] for block in report["blocks"][detail.blocks :]), "31"))
+    if report["broken"] and not report["blocks"]:
+        broken = report["broken"]
+        lines.append(row(broken["gate"], f"since {motd.when(broken['since'])}: {broken['reason']}", "31"))
+        lines += remedy(broken["remedy"])
+    for entry in report["not_judged"][: detail.blocks]:
+        lines.append(row("not judged", f"{entry['gate']}, since {motd.when(entry['since'])}: {entry['reason']}", "33"))
     if report["override_line"]:
         lines.append(row("override", report["override_line"], "33"))
     lines.append("Gates")
@@ -183,7 +196,10 @@ def _verdict(run: dict[str, Any]) -> str:
     if status == EXIT_INTERNAL:
         return f"{when} not decided: {run['reason']}"
     late = ", out of time" if status == EXIT_TIMEOUT else ""
-    return f"{when} {WORDS.get(run['event'], 'blocked')}{late}: {run['reason']}"
+    words = "blocked" if run["event"] == record.VERDICT else WORDS.get(run["event"], "failed")
+    if words == "found broken" and not run.get("broken", True):
+        words = "failed"
+    return f"{when} {words}{late}: {run['reason']}"
 
 
 def _headline(report: dict[str, Any]) -> str:
@@ -191,6 +207,8 @@ def _headline(report: dict[str, Any]) -> str:
     held = report["held_back"]
     if held:
         return f"{head}: updates held back for {motd.span(held['seconds'])}, since {motd.when(held['since'])}"
+    if report["broken"]:
+        return f"{head}: Go is broken since {motd.when(report['broken']['since'])}"
     if any(gate["state"] == NOT_WIRED for gate in report["gates"]):
         return f"{head}: nothing is held back, but a gate is not wired in"
     if report["could_not_judge"]:
