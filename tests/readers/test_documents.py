@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import os
 import pty
@@ -100,54 +101,99 @@ def test_every_example_works(installed: Path, tmp_path: Path, name: str) -> None
         assert done.returncode == 0, done.stdout
 
 
-class Bash:
-    """An interactive bash in a terminal, with nobody's settings."""
+class Terminal:
+    """An interactive shell in a terminal, with nobody's settings."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: list[str]) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            env = {
-                "PATH": "/usr/bin:/bin",
-                "TERM": "dumb",
-                "PS1": "ready> ",
-                "HOME": "/nonexistent",
-                "INPUTRC": "/dev/null",
-            }
-            os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], env)
-        self.said = ""
+            env = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "PS1": "ready> ", "HOME": "/nonexistent"}
+            os.execve(command[0], command, {**env, "INPUTRC": "/dev/null"})
+        self.output = ""
         self.until("ready> ")
 
     def until(self, mark: str) -> None:
-        """Reads on until the mark has come, and takes everything up to it."""
-        while mark not in self.said:
-            assert select.select([self.fd], [], [], DEAD)[0], f"no {mark!r} in {self.said!r}"
-            self.said += os.read(self.fd, 4096).decode()
-        self.said = self.said.partition(mark)[2]
+        """Read until the mark has come, and drop everything up to it."""
+        while mark not in self.output:
+            assert select.select([self.fd], [], [], DEAD)[0], f"no {mark!r} in {self.output!r}"
+            self.output += os.read(self.fd, 4096).decode()
+        self.output = self.output.partition(mark)[2]
 
     def ask(self, keys: str, mark: str) -> None:
         os.write(self.fd, keys.encode())
         self.until(mark)
 
     def close(self) -> None:
+        self.ask("\x15exit\n", "exit")
         os.close(self.fd)
         os.waitpid(self.pid, 0)
 
 
-def test_bash_completes_commands_and_options(installed: Path) -> None:
+# What is typed before the tabulator, and what a shell makes of it. Each begins on a new line.
+COMPLETED = (
+    ("go-health-hook sta", "status "),
+    ("go-health-hook status --ref", "--refresh "),
+    ("go-health-hook --dry", "--dry-run "),
+    ("go-health-hook --dry-run --js", "--json "),
+    ("go-health-hook overr", "override "),
+    ("go-health-hook --root /us", "/usr/"),
+    ("go-health-hook override --for 2", "2h "),
+    ("go-health-hook --budget 12", "120 "),
+    ("go-health-hook gate rpm-", "rpm-ostree "),
+    ("go-health-hook gate dnf", "dnf"),
+    ("go-build-wrapper vers", "version "),
+    ("go-build-wrapper --expl", "--explain "),
+    ("go-build-wrapper --floor 8", "8 "),
+)
+
+
+def test_bash_completes_commands_options_and_values(installed: Path) -> None:
     source = installed / "usr/share/bash-completion/completions/go-health-hook"
-    bash = Bash()
+    bash = Terminal(["/bin/bash", "--norc", "--noprofile", "-i"])
     bash.ask(f"bind 'set bell-style none'; source {shlex.quote(str(source))}; echo so''urced\n", "sourced\r\n")
     bash.until("ready> ")
-    bash.ask("go-health-hook sta\t", "status ")
-    bash.ask("--ref\t", "--refresh ")
-    bash.ask("\x15go-health-hook --dry\t", "--dry-run ")
-    bash.ask("--js\t", "--json ")
-    bash.ask(
-        "ov\t" if "override" in cli.commands() else "cp\t", "override " if "override" in cli.commands() else "cpu "
-    )
-    bash.ask("\x15go-health-hook --root /us\t", "/usr/")
-    bash.ask("\x15exit\n", "exit")
+    for typed, expected in COMPLETED:
+        bash.ask(f"\x15{typed}\t", expected)
+    bash.ask("\x15go-health-hook override --for=3\t", "30m ")
     bash.close()
+
+
+def test_zsh_completes_commands_options_and_values(installed: Path) -> None:
+    folder = installed / "usr/share/zsh/site-functions"
+    zsh = Terminal([needs("zsh"), "-f", "-i"])
+    setting_up = f"unsetopt beep; fpath=({shlex.quote(str(folder))} $fpath); autoload -U compinit; compinit -D -u"
+    zsh.ask(f"{setting_up}; bindkey '^I' complete-word; bindkey '^U' kill-whole-line; echo so''urced\n", "sourced\r\n")
+    zsh.until("ready> ")
+    for typed, expected in COMPLETED:
+        zsh.ask(f"\x15{typed}\t", expected)
+    zsh.close()
+
+
+def test_fish_completes_commands_options_and_values(installed: Path) -> None:
+    folder = installed / "usr/share/fish/vendor_completions.d"
+    source = "; ".join(f"source {shlex.quote(str(path))}" for path in sorted(folder.iterdir()))
+    for typed, expected in COMPLETED:
+        command = [needs("fish"), "--no-config", "-c", f"{source}; complete -C {shlex.quote(typed)}"]
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+        )
+        offered = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+        assert [word for word in offered if word.startswith(expected.strip())], f"{typed}: {offered}"
+
+
+def test_completion_every_value_is_known() -> None:
+    spec = importlib.util.spec_from_file_location("completion", cache.TREE / "packaging/completion.py")
+    assert spec and spec.loader
+    completion = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(completion)
+    parsers = [cli.command_parser(name, cli.command_module(name)) for name in cli.commands() if name != "gate"]
+    for action in (a for parser in (cli.main_parser(), *parsers) for a in parser._actions):
+        if action.option_strings and action.nargs != 0:
+            assert action.choices or action.metavar in completion.VALUES, f"{action.option_strings}: {action.metavar}"
 
 
 def test_shellcheck_finds_nothing_wrong(installed: Path) -> None:
