@@ -42,6 +42,16 @@ RELEASES = {
     # To be offered without its golang-src, which then stays at the old release.
     "without-src": Release("1.27.3", 7, requires_src=False),
     "hangs": Release("1.27.3", 8, spoil=r"printf '#!/bin/sh\ntrap \"\" TERM\nwhile :; do sleep 1000; done\n' >bin/go"),
+    # Linked dynamically, as EL's is: a program that needs a library of its own (here the C library by another name)
+    # runs before the go command. The package libn has that library.
+    "new-library": Release(
+        "1.27.3",
+        9,
+        spoil=r"""mv bin/go bin/go.real
+sed 's/libc\.so\.6/libn.so.6/' /usr/bin/true >bin/needs
+printf '#!/bin/sh\n/usr/lib/golang/bin/needs && exec /usr/lib/golang/bin/go.real "$@"\n' >bin/go
+chmod 0755 bin/needs bin/go""",
+    ),
     "repair": Release("1.25.5", 2),
     "1.24.11": Release("1.24.11"),
     # Newer to the package manager, but the older Go: the last that knows nothing of CPU quotas.

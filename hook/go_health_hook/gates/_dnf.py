@@ -177,7 +177,7 @@ def judge(transaction: Transaction, settings: Config) -> Outcome:
     elif touching and (not update or _go_owner(goroot, deadline) in {item.name for item in touching}):
         return Outcome(notes=["a person removes Go: not judged"])
     if update or (mode == "all" and not _removes_us(transaction)):
-        return _decide(_examine(Subject(), settings, deadline), transaction, settings)
+        return _decide(_examine(Subject(), settings, deadline, items=transaction.items), transaction, settings)
     return Outcome()
 
 
@@ -304,10 +304,19 @@ def live_goroot(settings: Config) -> str:
     return found.goroot if found else ""
 
 
-def _examine(subject: Subject, settings: Config, deadline: Deadline, goroot: str = "") -> Examination:
+def _examine(
+    subject: Subject, settings: Config, deadline: Deadline, goroot: str = "", items: Sequence[Item] = ()
+) -> Examination:
     from go_health_hook.examine import examine
 
-    return _settled(examine(subject, settings, deadline, goroot=goroot), settings)
+    examination = examine(subject, settings, deadline, goroot=goroot)
+    if items and any(finding.status == "fail" for finding in examination.findings):
+        from go_health_hook.gates import _libraries
+
+        if _libraries.excuse(examination.findings, items):
+            # Looked at again afterwards, whatever looks changed: libraries are not among the telltales.
+            remember(goroot, "")
+    return _settled(examination, settings)
 
 
 def _settled(examination: Examination, settings: Config) -> Examination:
@@ -353,7 +362,7 @@ def _judge_incoming(
         laid = incoming.Incoming.from_message(message)
         # The toolchain's own time begins here: to unpack it was our work.
         judging = Deadline(deadline.budget, ceiling=deadline.ceiling - deadline.elapsed())
-        return _decide(_of_incoming(laid, in_a_view, settings, judging), transaction, settings, laid)
+        return _decide(_of_incoming(laid, in_a_view, settings, judging, transaction), transaction, settings, laid)
     finally:
         # What cannot be removed in time is left for the next run's sweep.
         bounded(lambda: incoming.forget(token), Deadline(LOOK_SECONDS), None, dead=None)
@@ -390,11 +399,13 @@ def _can_view(deadline: Deadline) -> bool:
     return done.ok and bool(sandbox.host().bwrap)
 
 
-def _of_incoming(laid: Incoming, in_a_view: bool, settings: Config, deadline: Deadline) -> Examination:
+def _of_incoming(
+    laid: Incoming, in_a_view: bool, settings: Config, deadline: Deadline, transaction: Transaction
+) -> Examination:
     if laid.problem:
         return _made_up(laid.problem, settings, deadline)
     subject, goroot = laid.subject(in_a_view)
-    examination = _examine(subject, settings, deadline, goroot)
+    examination = _examine(subject, settings, deadline, goroot, transaction.items)
     if examination.toolchain is not None:
         examination.toolchain["goroot"] = clean(laid.goroot)
         examination.toolchain["go"] = f"{clean(laid.goroot)}/bin/go"

@@ -592,10 +592,16 @@ def open_regular(path: str) -> int:
 
 def names_itself(path: str) -> str:
     """Return what the header of an rpm file says it is, as name-epoch:version-release.arch; empty for anything else."""
+    header = header_of(path)
+    return full_nevra(header) if header is not None else ""
+
+
+def header_of(path: str) -> Any:
+    """Return rpm's header of an rpm file; None for anything else, and for what cannot be read."""
     try:
         rpm = bindings()
         ts = rpm.TransactionSet("/", rpm._RPMVSF_NOSIGNATURES | rpm._RPMVSF_NODIGESTS)
         with open(open_regular(path), "rb") as file:
-            return full_nevra(ts.hdrFromFdno(file.fileno()))
-    except Exception:
-        return ""
+            return ts.hdrFromFdno(file.fileno())
+    except Exception:  # whatever librpm makes of a damaged file
+        return None

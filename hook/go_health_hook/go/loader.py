@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the dynamic loader says when a program's library is not there, and which incoming packages bring that library.
+
+EL's Go is linked dynamically (Fedora's and upstream's are not): a new one may need a library, or a newer glibc, that is
+installed by the same transaction.
+"""
+
+from __future__ import annotations
+
+import re
+
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+# glibc, elf/dl-load.c, elf/dl-version.c, elf/dl-lookup.c, elf/dl-error.c: the wording of the untranslated messages.
+NOT_LOADED = re.compile(r"error while loading shared libraries: ([^:\s]+): ")
+NO_VERSION = re.compile(r"(\S+): version [`']([^'\s]+)' not found \(required by ")
+NOT_DEFINED = re.compile(r"relocation error: \S+: symbol \S+ version (\S+) not defined in file (\S+) ")
+NO_SYMBOL = re.compile(r"symbol lookup error: \S+: undefined symbol: ")
+ANY = "*"
+
+
+class Lacking:
+    """A library that the loader misses: its file name (ANY where the loader does not tell) and symbol version or ""."""
+
+    __slots__ = ("library", "version")
+
+    def __init__(self, library: str, version: str = "") -> None:
+        self.library = library.rpartition("/")[2]
+        self.version = version
+
+    def __str__(self) -> str:
+        name = "another version of a library" if self.library == ANY else self.library
+        return f"{name} ({self.version})" if self.version else name
+
+    def is_in(self, provides: Sequence[str], names: Sequence[str]) -> bool:
+        """Return whether a package brings it, by what the package provides and its files' names without directories.
+
+        rpm's own dependencies read libX.so.1()(64bit) and libX.so.1(VERSION)(64bit).
+        """
+        if self.library == ANY:
+            return any(".so." in name or name.endswith(".so") for name in names)
+        of_library = [p for p in provides if p == self.library or p.startswith(f"{self.library}(")]
+        if self.version and of_library:
+            return any(p.startswith(f"{self.library}({self.version})") for p in of_library)
+        return bool(of_library) or self.library in names
+
+
+def lacking(said: str) -> Lacking | None:
+    """Return the library that a line of the loader's misses, None for any other line."""
+    found = NO_VERSION.search(said)
+    if found:
+        return Lacking(found[1], found[2])
+    found = NOT_DEFINED.search(said)
+    if found:
+        return Lacking(found[2], found[1])
+    found = NOT_LOADED.search(said)
+    if found:
+        return Lacking(found[1])
+    return Lacking(ANY) if NO_SYMBOL.search(said) else None
+
+
+def bringer(wanted: Lacking, headers: Sequence[Any]) -> str:
+    """Return the name-version-release.arch of the first package that brings the library, or an empty string.
+
+    Also a package with settings of the loader's (ld.so.conf.d), which may name the directory of an installed one.
+    """
+    for header in headers:
+        files = [str(name) for name in header["filenames"]]
+        names = [name.rpartition("/")[2] for name in files]
+        configures = any(name.startswith("/etc/ld.so.conf.d/") for name in files)
+        if configures or wanted.is_in([str(p) for p in header["providename"]], names):
+            return clean(str(header["nevra"]))
+    return ""
