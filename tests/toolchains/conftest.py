@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.toolchains.groups import Groups
 from tests.toolchains.trees import CACHE, TOP, Hook, build_badgo, real
 
 
@@ -35,3 +36,11 @@ def badgo() -> Path:
     """The misbehaving go."""
     real("1.27.3")
     return build_badgo()
+
+
+@pytest.fixture
+def groups() -> Iterator[Groups]:
+    """Cgroups of this machine, removed afterwards."""
+    made = Groups()
+    yield made
+    made.close()

@@ -1,34 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""cpu, ps and exec as installed, over real Go programs in real cgroups of this machine."""
+"""cpu, exec, trace and bench as installed, over real Go programs in real cgroups of this machine."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.toolchains import eight_cpus, waiting
-from tests.toolchains.deadfs import dead_mount
-from tests.toolchains.test_live_cgroups import Groups, groups  # noqa: F401
+from tests.toolchains.running import listed, started, taken
 from tests.toolchains.trees import CACHE, TOP, real
 
-from go_health_hook.cpu import _processes, bench
-from go_health_hook.deadline import Deadline
-from go_health_hook.go import buildinfo
+from go_health_hook.cpu import bench
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from tests.toolchains.groups import Groups
     from tests.toolchains.trees import Hook
 
-PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 DECIDE = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
@@ -38,169 +30,8 @@ print(decision.value, decision.why)
 """
 
 
-@contextmanager
-def started(
-    program: Path | str, *args: str, env: dict[str, str] | None = None, **options: Any
-) -> Iterator[subprocess.Popen[str]]:
-    """A Go program that has said its GOMAXPROCS on stderr and waits."""
-    process = subprocess.Popen([program, *args], env=env or {"PATH": os.environ["PATH"]}, text=True, **PIPES, **options)
-    try:
-        yield process
-    finally:
-        process.communicate("")
-
-
-def taken(process: subprocess.Popen[str]) -> int:
-    assert process.stderr
-    return int(process.stderr.readline().split()[1])
-
-
-def listed(hook: Hook, pid: int, **options: Any) -> dict[str, Any]:
-    done = hook("ps", "--json", **options)
-    assert done.returncode == 0, done.stderr
-    return next(p for p in json.loads(done.stdout)["processes"] if p["pid"] == pid)
-
-
-@pytest.mark.parametrize("name", waiting.WAYS)
-def test_build_information_is_what_go_itself_reads(name: str) -> None:
-    program = waiting.program(name)
-    go = real("1.27.3") / "bin/go"
-    said = subprocess.run([go, "version", "-m", program], capture_output=True, text=True, check=True).stdout
-    info = buildinfo.read(str(program))
-    assert f"{program}: {info.version}\n" in said
-    assert f"\tpath\t{info.path}\n" in said
-    assert (f"\tbuild\tDefaultGODEBUG={info.godebug}\n" in said) is bool(info.godebug)
-    assert ("containermaxprocs=0" in info.godebug) is ("old go line" in name)
-
-
-@pytest.mark.parametrize("name", waiting.WAYS)
-def test_ps_reads_what_a_program_has(hook: Hook, name: str) -> None:
-    with started(waiting.program(name)) as process:
-        value = taken(process)
-        row = listed(hook, process.pid)
-    stripped = "stripped" in name
-    assert (row["gomaxprocs"], row["source"]) == (value, "predicted" if stripped else "memory")
-    assert row["go_version"] == f"go{waiting.WAYS[name].version}"
-    assert row["old_go_line"] is ("old go line" in name)
-    assert row["aligned"]
-
-
-def test_ps_sees_a_value_set_from_outside_and_says_so(hook: Hook) -> None:
-    more = str(len(os.sched_getaffinity(0)) + 5)
-    env = {"PATH": os.environ["PATH"], "GOMAXPROCS": more}
-    for name, source in (("1.27, pie", "memory"), ("1.27, stripped", "environment")):
-        with started(waiting.program(name), env=env) as process:
-            assert taken(process) == int(more)
-            row = listed(hook, process.pid)
-            text = hook("ps").stdout
-        assert (row["gomaxprocs"], row["source"], row["aligned"]) == (int(more), source, False)
-        assert f"GOMAXPROCS={more} in its environment" in row["why"]
-        assert all(len(line) <= 80 for line in text.splitlines())
-        assert text.splitlines()[1].startswith("!")
-
-
-@pytest.mark.parametrize("name", ["1.27, stripped", "1.27, old go line, stripped"])
-def test_ps_does_not_claim_what_it_cannot_see(hook: Hook, name: str) -> None:
-    """CPUs taken from a stripped program after it started: some follow that, some do not, and none can be asked."""
-    cpus = os.sched_getaffinity(0)
-    if len(cpus) < 2:
-        pytest.skip("one CPU: none can be taken away")
-    with started(waiting.program(name)) as process:
-        assert taken(process) == len(cpus)
-        os.sched_setaffinity(process.pid, {min(cpus)})
-        row = listed(hook, process.pid)
-        text = hook("ps").stdout
-    assert (row["gomaxprocs"], row["source"], row["expected_gomaxprocs"]) == (1, "predicted", 1)
-    follows = "old" not in name
-    assert ("if nothing has changed since it started: it follows no change" in row["why"]) is not follows
-    assert ("if it was started here" in row["why"]) is follows
-    assert "all fit" not in text
-    assert "should, if nothing changed since they started" in text or "does not fit" in text
-    assert f"{process.pid} " in text and " ~1 " in text
-
-
-def test_ps_sees_a_deleted_program(hook: Hook, tmp_path: Path) -> None:
-    program = shutil.copy(waiting.program("1.27"), tmp_path / "gone")
-    with started(program) as process:
-        value = taken(process)
-        program.unlink()
-        assert listed(hook, process.pid)["gomaxprocs"] == value
-
-
-def test_ps_survives_zombies_and_what_vanishes(hook: Hook) -> None:
-    churn = "import os\nfor _ in range(3000):\n    pid = os.fork()\n    if not pid: os._exit(0)\n    os.waitpid(pid, 0)"
-    zombie = subprocess.Popen(["/bin/true"])
-    busy = subprocess.Popen([sys.executable, "-c", churn])
-    try:
-        while busy.poll() is None:
-            done = hook("ps", "--json")
-            assert done.returncode == 0, done.stderr
-            assert zombie.pid not in [p["pid"] for p in json.loads(done.stdout)["processes"]]
-    finally:
-        busy.wait()
-        zombie.wait()
-
-
 @pytest.mark.root
-def test_a_process_that_holds_ps_up_is_left_out(tmp_path: Path) -> None:
-    """Its executable on a file system that never answers, and the next one's files as real as any."""
-    (tmp_path / "dead").mkdir()
-    with started(waiting.program("1.27")) as process, dead_mount(tmp_path / "dead") as asked:
-        assert taken(process) > 0
-        (tmp_path / "proc/1").mkdir(parents=True)
-        (tmp_path / "proc/1/exe").symlink_to(tmp_path / "dead/program")
-        (tmp_path / f"proc/{process.pid}").symlink_to(f"/proc/{process.pid}")
-        (tmp_path / "proc/self").symlink_to("/proc/self")
-        seen = _processes.survey(lambda one: one.pid, Deadline(60.0), str(tmp_path / "proc"))
-        assert asked.is_set()
-    assert (seen.found, seen.missed) == ([process.pid], 1)
-
-
-def test_a_process_that_costs_too_much_memory_is_left_out(tmp_path: Path) -> None:
-    """One whose answer cannot be had in the memory there is, between two that can."""
-    with started(waiting.program("1.27")) as first, started(waiting.program("1.27")) as last:
-        assert taken(first) == taken(last)
-
-        def shown(one: _processes.GoProcess) -> tuple[int, int]:
-            return one.pid, len(bytes(1 << 30)) if one.pid == first.pid else 0
-
-        seen = _processes.survey(shown, Deadline(60.0))
-    assert (last.pid, 0) in seen.found
-    assert first.pid not in dict(seen.found)
-    assert seen.missed == 1
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that other users can reach, unlike pytest's own."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
-@pytest.mark.root
-def test_ps_shows_root_all_and_others_their_own(hook: Hook, open_folder: Path) -> None:
-    shared = shutil.copy(waiting.program("1.27"), open_folder / "waiting")
-    shutil.copytree(TOP / "hook", open_folder / "hook")
-    with started(shared, user=65534) as theirs, started(shared) as roots:
-        assert taken(theirs) == taken(roots)
-        assert listed(hook, theirs.pid)["user"] == "nobody"
-        assert listed(hook, roots.pid)["user"] == "root"
-        seen = subprocess.run(
-            ["/usr/bin/python3", "-m", "go_health_hook", "ps", "--json"],
-            env={"PYTHONPATH": str(open_folder / "hook"), "PYTHONDONTWRITEBYTECODE": "1"},
-            user=65534,
-            capture_output=True,
-            text=True,
-        )
-    assert seen.returncode == 0, seen.stderr
-    facts = json.loads(seen.stdout)
-    assert [p["pid"] for p in facts["processes"]] == [theirs.pid]
-    assert facts["refused"]
-
-
-@pytest.mark.root
-def test_a_limit_above_is_shown_by_cpu_and_ps(hook: Hook, groups: Groups) -> None:  # noqa: F811
+def test_a_limit_above_is_shown_by_cpu_and_ps(hook: Hook, groups: Groups) -> None:
     groups.make("some.slice")
     groups.make("some.slice/a.service")
     groups.limit("some.slice", 150)
@@ -245,7 +76,7 @@ def test_cpu_heeds_the_environment(hook: Hook) -> None:
 
 
 @pytest.mark.root
-def test_cpu_sees_the_quota_switched_off_by_godebug(hook: Hook, groups: Groups) -> None:  # noqa: F811
+def test_cpu_sees_the_quota_switched_off_by_godebug(hook: Hook, groups: Groups) -> None:
     groups.make("leaf")
     env = {"PATH": os.environ["PATH"], "GODEBUG": "containermaxprocs=0"}
     process = groups.start("leaf", hook.program, "cpu", "--json", env=env, stdout=subprocess.PIPE)
@@ -260,7 +91,7 @@ CONTAINER = f"cri-containerd-{'0123456789abcdef' * 4}.scope"
 
 
 @pytest.mark.root
-def test_long_names_and_odd_quotas_fit_the_width(hook: Hook, groups: Groups, tmp_path: Path) -> None:  # noqa: F811
+def test_long_names_and_odd_quotas_fit_the_width(hook: Hook, groups: Groups, tmp_path: Path) -> None:
     """A third of a CPU in a pod, a program that does not fit it, and what each command shows of that."""
     groups.make(POD)
     groups.make(f"{POD}/{CONTAINER}")
@@ -298,7 +129,7 @@ def test_bad_arguments_get_one_line_and_status_2(hook: Hook) -> None:
         assert len(done.stderr.splitlines()) == 1, words
 
 
-def run_exec(groups: Groups, hook: Hook, name: str, *words: str, **options: Any) -> tuple[str, str]:  # noqa: F811
+def run_exec(groups: Groups, hook: Hook, name: str, *words: str, **options: Any) -> tuple[str, str]:
     """What `exec` run in a cgroup prints: CMD's output, and what was said on stderr."""
     process = groups.start(name, str(hook.program), "exec", *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            **options)  # fmt: skip
@@ -308,7 +139,7 @@ def run_exec(groups: Groups, hook: Hook, name: str, *words: str, **options: Any)
 
 
 @pytest.mark.root
-def test_exec_sets_it_only_where_the_runtime_is_wrong(groups: Groups, hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+def test_exec_sets_it_only_where_the_runtime_is_wrong(groups: Groups, hook: Hook, tmp_path: Path) -> None:
     """On any number of CPUs: with --floor 1 and one CPU of quota, a program of an eight-CPU runtime takes 8, 2 or 1."""
     groups.make("above")
     groups.make("above/leaf")
@@ -336,7 +167,7 @@ def test_exec_sets_it_only_where_the_runtime_is_wrong(groups: Groups, hook: Hook
 class Deciding:
     """What exec decides for a command under one CPU of quota on its own cgroup, on a machine of eight."""
 
-    def __init__(self, groups: Groups, folder: Path) -> None:  # noqa: F811
+    def __init__(self, groups: Groups, folder: Path) -> None:
         groups.make("leaf")
         groups.limit("leaf", 100)
         self.groups = groups
@@ -356,20 +187,20 @@ class Deciding:
 
 
 @pytest.fixture
-def deciding(groups: Groups, tmp_path: Path) -> Deciding:  # noqa: F811
+def deciding(groups: Groups, tmp_path: Path) -> Deciding:
     return Deciding(groups, tmp_path)
 
 
 @pytest.mark.root
 def test_exec_leaves_it_where_the_runtime_is_right(deciding: Deciding) -> None:
     """Go 1.27 with a new go line reads the quota; an old one in go.mod keeps programs from it, Go 1.24 never does."""
-    for where, started in (("mod1.27", None), ("mod1.24", 2), ("mod", 2), ("nomod", None)):
+    for where, value in (("mod1.27", None), ("mod1.24", 2), ("mod", 2), ("nomod", None)):
         for verb in ("run", "test"):
-            assert deciding(where, "go", verb, ".")[0] == started, where
+            assert deciding(where, "go", verb, ".")[0] == value, where
         for words in (["version"], ["build", "."]):
             assert deciding(where, "go", *words)[0] is None
         assert deciding(where, "go", "run", "example.com/x@v1")[0] == 2
-        assert deciding(where, "go", "run", ".", "user@host")[0] == started
+        assert deciding(where, "go", "run", ".", "user@host")[0] == value
         for words in (["version"], ["build", "."], ["run", "."], ["test", "."]):
             assert deciding(where, "go", *words, go="1.24.11")[0] == 2
     assert deciding("nomod", "go", "run", ".")[1].endswith("takes 2 by itself, and follows changes")
@@ -461,7 +292,7 @@ sys.exit(5)
 
 
 @pytest.mark.root
-def test_trace_sees_the_limit_bite(groups: Groups, hook: Hook, tmp_path: Path) -> None:  # noqa: F811
+def test_trace_sees_the_limit_bite(groups: Groups, hook: Hook, tmp_path: Path) -> None:
     groups.make("slow")
     groups.make("slow/leaf")
     groups.limit("slow", 25)
@@ -586,7 +417,7 @@ def test_bench_knows_the_limit_that_is_there_already() -> None:
 
 
 @pytest.mark.root
-def test_bench_measures_with_and_without_a_quota(hook: Hook, groups: Groups) -> None:  # noqa: F811
+def test_bench_measures_with_and_without_a_quota(hook: Hook, groups: Groups) -> None:
     """The program's own numbers, a quota that held it back, and GOMAXPROCS as asked for, in every row."""
     groups.close()  # only to know that groups can be made here
     groups.made.clear()

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from tests.testbed import cache
 from tests.toolchains.trees import real
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SOURCE = """package main
 
@@ -42,7 +40,13 @@ class Way(NamedTuple):
     linked: str = "plain"
 
 
-LINKED = {"plain": [], "stripped": ["-ldflags=-s -w"], "pie": ["-buildmode=pie"]}
+LINKED = {
+    "plain": [],
+    "stripped": ["-ldflags=-s -w"],
+    "pie": ["-buildmode=pie"],
+    "no version": ["-ldflags=-X=runtime.buildVersion=unknown"],
+    "c-shared": ["-buildmode=c-shared"],
+}
 WAYS = {
     "1.21": Way("1.21.13", "1.21"),
     "1.24": Way("1.24.11", "1.24"),
@@ -55,13 +59,57 @@ WAYS = {
 }
 
 
+SHARED = """package main
+
+import "C"
+import "runtime"
+
+//export Procs
+func Procs() int { return runtime.GOMAXPROCS(0) }
+
+func main() {}
+"""
+
+
 def program(name: str) -> Path:
     """The program built that way (see WAYS)."""
     way = WAYS[name]
+    return _built(f"{way.version}-{way.go_line}-{way.linked}", way, SOURCE, "waiting")
+
+
+def shared_library() -> Path:
+    """A library of Go for C programs, with a function Procs that returns its GOMAXPROCS."""
+    return _built("shared", Way("1.27.3", "1.27", "c-shared"), SHARED, "libwaiting.so", CGO_ENABLED="1")
+
+
+def foreign() -> Path:
+    """The program for 64-bit ARM, which runs here under qemu-user."""
+    return _built("arm64", Way("1.27.3", "1.27"), SOURCE, "waiting", GOARCH="arm64")
+
+
+def without_version() -> Path:
+    """The program of Go 1.24 that calls its version "unknown", as obfuscators do."""
+    return _built("unknown", Way("1.24.11", "1.24", "no version"), SOURCE, "waiting")
+
+
+def packed(folder: Path) -> Path:
+    """The program in an executable that unpacks it into memory, without section headers, as UPX makes them."""
+    path = folder / "packed"
+    source = Path(__file__).with_name("packed.c")
+    options = ["-O1", "-static-pie", f'-DPAYLOAD="{program("1.27, stripped")}"']
+    subprocess.run(["gcc", *options, "-o", path, source], check=True)
+    data = bytearray(path.read_bytes())
+    data[40:48] = bytes(8)  # e_shoff
+    data[58:64] = bytes(6)  # e_shentsize, e_shnum, e_shstrndx
+    path.write_bytes(data)
+    return path
+
+
+def _built(name: str, way: Way, source: str, output: str, **settings: str) -> Path:
     goroot = real(way.version)
 
     def build(folder: Path) -> None:
-        (folder / "main.go").write_text(SOURCE)
+        (folder / "main.go").write_text(source)
         (folder / "go.mod").write_text(f"module waiting\n\ngo {way.go_line}\n")
         gocache = cache.home() / "go-build"
         env = {
@@ -72,8 +120,9 @@ def program(name: str) -> Path:
             "GOPROXY": "off",
             "GOTOOLCHAIN": "local",
             "CGO_ENABLED": "0",
+            **settings,
         }
-        command = [goroot / "bin/go", "build", "-trimpath", *LINKED[way.linked], "-o", folder / "waiting", "."]
+        command = [goroot / "bin/go", "build", "-trimpath", *LINKED[way.linked], "-o", folder / output, "."]
         subprocess.run(command, cwd=folder, env=env, check=True)
 
-    return cache.built(f"waiting-{way.version}-{way.go_line}-{way.linked}", [SOURCE, *way], build) / "waiting"
+    return cache.built(f"waiting-{name}", [source, *way, *settings.values()], build) / output

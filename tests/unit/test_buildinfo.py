@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import tempfile
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from go_health_hook.go import buildinfo
+from go_health_hook.go import buildinfo, elf
 
 MODULES = "path\texample.com/x\nmod\texample.com/x\tv1.0\t\nbuild\tDefaultGODEBUG=containermaxprocs=0,panicnil=1\n"
 
@@ -43,7 +44,8 @@ def read(data: bytes) -> buildinfo.BuildInfo:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        buildinfo.symbol(file.fileno(), "runtime.gomaxprocs")
+        with contextlib.suppress(elf.NotElf):
+            elf.opened(file.fileno()).symbol("runtime.gomaxprocs")
         return buildinfo.read_fd(file.fileno())
 
 
@@ -54,88 +56,36 @@ def test_what_go_writes_is_read(sections: bool) -> None:
     assert info.godebug == "containermaxprocs=0,panicnil=1"
 
 
-SYMBOL = "runtime.gomaxprocs"
-
-
-def with_symbols(order: str = "<", wide: bool = True, count: int = 3, **changed: int) -> bytes:
-    """An executable that has nothing but a symbol table and its strings: two symbols, the second is SYMBOL.
-
-    `changed` are fields of their sections: size0 (of the first, which is none), entry, flags, link and size of the
-    table's, and flags2, size2 of the strings'.
-    """
-    strings = b"\0other\0" + SYMBOL.encode() + b"\0"
-    if wide:
-        symbols = b"".join(struct.pack(order + "IBBHQQ", n, 0, 0, 1, v, 0) for n, v in ((1, 5), (7, 0x401234)))
-    else:
-        symbols = b"".join(struct.pack(order + "IIIBBH", n, v, 0, 0, 0, 1) for n, v in ((1, 5), (7, 0x401234)))
-    head = b"\x7fELF" + bytes([1 + wide, 1 + (order == ">"), 1]) + bytes(9)
-    size, section = (64, 64) if wide else (52, 40)
-    at = size + len(symbols) + len(strings)
-    words = "QQQ" if wide else "III"
-    head += struct.pack(f"{order}HHI{words}IHHHHHH", 2, 62, 1, 0x401000, 0, at, 0, size, 0, 0, section, count, 0)
-    form = order + ("IIQQQQIIQQ" if wide else "IIIIIIIIII")
-    get = changed.get
-    table = struct.pack(form, 0, 0, 0, 0, 0, get("size0", 0), 0, 0, 0, 0)
-    table += struct.pack(form, 0, 2, get("flags", 0), 0, size, get("size", len(symbols)), get("link", 2), 0, 8,
-                         get("entry", 24 if wide else 16))  # fmt: skip
-    table += struct.pack(form, 0, 3, get("flags2", 0), 0, size + len(symbols), get("size2", len(strings)), 0, 0, 1, 0)
-    return head + symbols + strings + table
-
-
-def symbol(data: bytes) -> tuple[int, int] | None:
-    pytest.importorskip("elftools", reason="python3-pyelftools is not installed")
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        return buildinfo.symbol(file.fileno(), SYMBOL)
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("wide", [True, False])
-def test_a_symbol_is_found_whatever_the_machine(order: str, wide: bool) -> None:
-    assert symbol(with_symbols(order, wide)) == (0x401234, 0x401000)
-
-
-@pytest.mark.parametrize(
-    ("count", "changed"),
-    [
-        (0, {"size0": 1 << 40}),
-        (0xFFFF, {}),
-        (3, {"flags": 0x800}),
-        (3, {"flags2": 0x800}),
-        (3, {"entry": 0}),
-        (3, {"entry": 25}),
-        (3, {"entry": 1 << 62}),
-        (3, {"link": 1}),
-        (3, {"link": 3}),
-        (3, {"size": 1 << 62}),
-        (3, {"size2": 1 << 62}),
-        (3, {"size": 23}),
-    ],
-)
-def test_tables_that_no_toolchain_writes_are_left_alone(count: int, changed: dict[str, int]) -> None:
-    assert symbol(with_symbols(count=count, **changed)) is None
-
-
-def test_symbols_far_into_large_tables_are_found() -> None:
-    """A table longer than what is read at a time, with the bytes looked for at places where no symbol begins."""
-    data = bytearray(with_symbols())
-    entry = bytes(data[64 + 24 : 64 + 48])
-    decoy = struct.pack("<IIIIII", 1, 7, 7, 7, 7, 7)
-    symbols = decoy * 200_000 + entry
-    strings = b"\0" * (5 << 20) + bytes(data[64 + 48 : 64 + 48 + 26])
-    # The name stands later now.
-    name = struct.pack("<I", (5 << 20) + 7)
-    symbols = symbols.replace(entry, name + entry[4:]).replace(struct.pack("<I", 7), name)
-    head = data[:40] + struct.pack("<Q", 64 + len(symbols) + len(strings)) + data[48:64]
-    table = bytes(64) + struct.pack("<IIQQQQIIQQ", 0, 2, 0, 0, 64, len(symbols), 2, 0, 8, 24)
-    table += struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, 64 + len(symbols), len(strings), 0, 0, 1, 0)
-    assert symbol(bytes(head) + symbols + strings + table) == (0x401234, 0x401000)
-
-
 def test_names_in_it_cannot_drive_a_terminal() -> None:
     info = read(executable(b"go1.27\x1b[2J", b"path\tx\x1b]0;y\x07\n"))
     assert "\x1b" not in info.version + info.path
+
+
+@pytest.mark.parametrize("version", [b"go1.27.3", b"go1.16.5"])
+def test_build_information_is_found_in_memory(version: bytes) -> None:
+    """The structure of Go from 1.18 has its strings behind it, the older one pointers to them."""
+    inline = executable(version, MODULES.encode())
+    body = b"0" * 16 + MODULES.encode() + b"1" * 16
+    at, strings = 0x1000, b""
+    for text in (version, body):
+        strings += struct.pack("<QQ", at + 64 + 16 * 2 + len(strings), len(text))
+    header = buildinfo.MAGIC + bytes([8, 0]) + struct.pack("<QQ", at + 64, at + 80)
+    strings = struct.pack("<QQQQ", at + 96, len(version), at + 96 + len(version), len(body)) + version + body
+    pointers = header.ljust(64, b"\0") + strings
+    for start, memory in ((0x400080 - 128, inline), (at, pointers)):
+
+        def read(size: int, address: int, start: int = start, memory: bytes = memory) -> bytes:
+            return memory[max(0, address - start) : max(0, address - start + size)]
+
+        info = buildinfo.of_memory(read, [(0x10, 16), (start, len(memory))])
+        assert (info.version, info.path) == (version.decode(), "example.com/x")
+    with pytest.raises(buildinfo.NotGo):
+        buildinfo.of_memory(lambda size, at: bytes(size), [(0, 1 << 20)])
+
+
+def test_build_information_of_lines_alone_is_cut() -> None:
+    info = read(executable(b"go1.27.3", b"build\ta=b\n" * 400_000))
+    assert info.settings == {"a": "b"}
 
 
 @pytest.mark.parametrize("data", [b"", b"\x7fELF", b"#!/bin/sh\n", b"\x7fELF\x02\x01\x01" + bytes(57), b"MZ" * 100])

@@ -28,7 +28,6 @@ HEAVY = {
     "rich",
     "psutil",
     "prometheus_client",
-    "elftools",
     "typing",
     "dataclasses",
     "rpm",

@@ -262,11 +262,15 @@ def _refresh(wiring: Wiring, settings: Config, directory: str, root: str) -> lis
 
 
 def _misaligned() -> int | None:
-    """How many running Go processes do not fit their CPU limit; None where they cannot be looked at."""
+    """How many running Go processes do not fit their CPU limit; None where not all could be looked at.
+
+    The CPU tools are a package of their own, which may not be installed.
+    """
     try:
         import psutil  # noqa: F401
+
+        from go_health_hook.cpu._survey import survey
     except ImportError:
         return None
-    from go_health_hook.cpu._processes import survey
-
-    return survey(lambda process: process.aligned, Deadline(PROCESS_SECONDS)).found.count(False)
+    seen = survey(lambda process: process.aligned, Deadline(PROCESS_SECONDS))
+    return None if seen.missed else seen.found.count(False)

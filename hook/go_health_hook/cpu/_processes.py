@@ -3,35 +3,29 @@
 
 from __future__ import annotations
 
+import math
 import os
-import resource
-import struct
 
-from go_health_hook.go import buildinfo, maxprocs
+from go_health_hook.cpu import _limit_file
+from go_health_hook.cpu._images import Images
+from go_health_hook.go import maxprocs
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.kernel_files import Malformed, Record, read_file
-from go_health_hook.run.worker import Worker
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
-
-    from go_health_hook.deadline import Deadline
-    from go_health_hook.go.buildinfo import BuildInfo
+    from go_health_hook.cpu._images import Found
+    from go_health_hook.cpu._limit_file import LimitFile
     from go_health_hook.go.maxprocs import Prediction
     from go_health_hook.linux.cgroup import Chain
 
-SYMBOL = "runtime.gomaxprocs"
-MEMORY, PREDICTED = "memory", "predicted"
-_AT_ENTRY = 9  # getauxval(3)
-_LARGEST = 1 << 20  # more Ps than any machine has: what was read is not the variable
+MEMORY, PREDICTED, NOT_KNOWN = "memory", "predicted", "unknown"
 _ENVIRONMENT_MAX = 4 << 20
 _COMMAND_MAX = 4096  # bytes of a command line that are read; a process can make its own as long as it likes
-PATIENCE = 3.0  # seconds for one process, of which most take a thousandth
-_MEMORY = 512 << 20  # bytes that looking at them may take beside what Python itself has
+# What a runtime that looks for a quota concludes: where its limit file says more than the cgroup it is in now.
+_BY_LIMIT_FILE = (maxprocs.UNREACHABLE, maxprocs.NO_QUOTA, maxprocs.QUOTA, maxprocs.AFFINITY)
 
 
 class GoProcess(Record):
@@ -39,251 +33,118 @@ class GoProcess(Record):
 
     user         its real user's name, or number where it has none
     command      its command line, cleaned
-    build        its executable's build information
-    gomaxprocs   as it is, or as it is predicted to be; `source` says which: "memory", "environment", "predicted"
-    expected     what fits its limit
-    prediction   what its runtime takes by its rule when started where it is now
+    found        where Go is in it, and the build information there
+    limit_file   which cgroup's limit its runtime keeps open
+    prediction   what its runtime takes by its rule and its limit file, or None where its version is not known
+    expected     the GOMAXPROCS that fits its limit
     chain        its limits; `affinity` the CPUs it may run on
     """
 
-    __slots__ = (
-        "affinity",
-        "build",
-        "chain",
-        "command",
-        "expected",
-        "gomaxprocs",
-        "pid",
-        "prediction",
-        "source",
-        "user",
-    )
+    __slots__ = ("affinity", "chain", "command", "expected", "found", "limit_file", "pid", "prediction", "user")
 
     def __init__(
         self,
         pid: int,
-        user: str,
-        command: str,
-        build: BuildInfo,
-        gomaxprocs: int,
-        source: str,
-        expected: int,
-        prediction: Prediction,
+        who: tuple[str, str],
+        found: Found,
+        limit_file: LimitFile,
+        prediction: Prediction | None,
         chain: Chain,
         affinity: int,
     ) -> None:
         self.pid = pid
-        self.user = user
-        self.command = command
-        self.build = build
-        self.gomaxprocs = gomaxprocs
-        self.source = source
-        self.expected = expected
+        self.user, self.command = who
+        self.found = found
+        self.limit_file = limit_file
         self.prediction = prediction
         self.chain = chain
         self.affinity = affinity
+        self.expected = maxprocs.expected(affinity, chain)
 
     @property
-    def aligned(self) -> bool:
-        """Whether it has what fits; where its value is predicted, whether that fits."""
-        return self.gomaxprocs == self.expected
+    def gomaxprocs(self) -> int | None:
+        """As it is, else as it is predicted to be, or None where neither can be told."""
+        if self.found.gomaxprocs is not None:
+            return self.found.gomaxprocs
+        return self.prediction.value if self.prediction else None
+
+    @property
+    def source(self) -> str:
+        """How `gomaxprocs` is known: "memory", "environment", "predicted" or "unknown"."""
+        if self.found.gomaxprocs is not None:
+            return MEMORY
+        return self.prediction.source if self.prediction else NOT_KNOWN
+
+    @property
+    def aligned(self) -> bool | None:
+        """Whether it has what fits; where its value is predicted, whether that fits. None where it is not known."""
+        return None if self.gomaxprocs is None else self.gomaxprocs == self.expected
+
+    @property
+    def certain(self) -> bool:
+        """Whether its value is read, or predicted from what its runtime is seen to follow."""
+        followed = self.prediction is not None and self.prediction.rule in _BY_LIMIT_FILE
+        return self.source not in (PREDICTED, NOT_KNOWN) or (followed and self.limit_file.kind != _limit_file.UNKNOWN)
 
     @property
     def why(self) -> str:
         """Why it has the GOMAXPROCS that it has, and where that is predicted, on what condition."""
         prediction = self.prediction
+        if prediction is None:
+            return "its Go version is not known, and so what its runtime does"
         if self.source == PREDICTED:
-            if prediction.follows_quota:
-                unless = (
-                    "if it was started here, where there was a cpu.max already: one that comes later it never reads"
-                )
-            elif prediction.follows_affinity:
-                unless = "if it was started here, and no quota has changed since: it follows none"
-            else:
-                unless = "if nothing has changed since it started: it follows no change"
-            return f"{prediction.why}; {unless}"
+            return f"{prediction.why}{'' if self.certain else '; ' + self._condition(prediction)}"
         if self.source != MEMORY or self.gomaxprocs == prediction.value:
             return prediction.why
-        return (
-            f"it began where Go took {self.gomaxprocs}, or set that itself; "
-            f"started here anew it would take {prediction.value}"
-        )
+        return f"started under other limits or changed at run time; by its rule: {prediction.why}"
 
-
-class Survey:
-    """What was made of the running Go processes.
-
-    found    what `survey` was to make of each
-    missed   how many processes could not be looked at: time ran out, or one of them held us up
-    refused  of how many we may not see the executable
-    """
-
-    __slots__ = ("found", "missed", "refused")
-
-    def __init__(self) -> None:
-        self.found: list[Any] = []
-        self.missed = 0
-        self.refused = 0
-
-
-def survey(shown: Callable[[GoProcess], object], deadline: Deadline, proc: str = "/proc") -> Survey:
-    """Take what `shown` makes of each Go process that can be looked into: of all as root, else of one's own.
-
-    A child looks and sends it, so plain values only. A process's files and memory are its owner's, who may have put
-    them on a file system that never answers, or made them cost more than there is: the child has bounded memory, and
-    when it is held up, another goes on behind the process that did it.
-    """
-    done = Survey()
-    pids = sorted(int(name) for name in os.listdir(proc) if name.isdecimal())
-    while pids and not deadline.expired:
-        worker = Worker(lambda send, pids=tuple(pids): _work(pids, shown, proc, send))  # type: ignore[misc]
-        looked = refused = missed = 0
-        try:
-            while True:
-                message = next(worker.messages(deadline.within(PATIENCE)), None)
-                if message is None:
-                    break
-                if len(message) == 2:
-                    raise RuntimeError(message[1])
-                found, refused, missed = message
-                done.found += found
-                looked += 1
-        finally:
-            worker.close()
-        done.refused += refused
-        done.missed += missed
-        if looked < len(pids) and not deadline.expired:
-            looked += 1  # this one held us up, or ended the child
-            done.missed += 1
-        pids = pids[looked:]
-    done.missed += len(pids)
-    return done
-
-
-def _work(pids: Iterable[int], shown: Callable[[GoProcess], object], proc: str, send: Callable[[object], None]) -> None:
-    """In the child: a message for each process, whatever it is."""
-    with open("/proc/self/statm", "rb") as file:
-        own = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (own + _MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    processes = Processes(proc)
-    for pid in pids:
-        found: list[object] = []
-        try:
-            one = processes.one(pid)
-            if one is not None:
-                found.append(shown(one))
-        except Exception:  # of whatever kind, it is one process's doing, and the others are still to be seen
-            processes.missed += 1
-        send((found, processes.refused, processes.missed))
+    def _condition(self, prediction: Prediction) -> str:
+        if prediction.follows_quota:
+            present = " with a cpu.max, since one that comes later is not read" if self.chain.version == 2 else ""
+            return f"if it was started here{present}"
+        if prediction.follows_affinity:
+            return "if it was started here, and no quota has changed since: it follows none"
+        return "if nothing has changed since it started: it follows no change"
 
 
 def environment(pid: int, proc: str = "/proc") -> dict[str, str]:
     """GOMAXPROCS and GODEBUG as a process was started with them; neither where that may not be read."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     try:
         data = read_file(f"{proc}/{pid}/environ", _ENVIRONMENT_MAX)
     except (OSError, Malformed):
-        return found
+        return values
     for pair in data.split(b"\0"):
         key, equals, value = pair.partition(b"=")
         if equals and key in (b"GOMAXPROCS", b"GODEBUG"):
-            found.setdefault(key.decode(), os.fsdecode(value))  # the first of two counts, as in getenv(3)
-    return found
+            values.setdefault(key.decode(), os.fsdecode(value))  # the first of two counts, as in getenv(3)
+    return values
 
 
 class Processes:
-    """Looks through /proc, remembering executables: of a thousand processes most are the same few programs.
-
-    `missed` counts the processes that no sense could be made of; `refused` those whose executable we may not see.
-    """
+    """Looks through /proc. `refused` counts the processes whose executable we may not see."""
 
     def __init__(self, proc: str = "/proc") -> None:
         self.proc = proc
-        self.missed = 0
         self.refused = 0
-        self._builds: dict[tuple[int, ...], BuildInfo | None] = {}
-        self._symbols: dict[tuple[int, ...], tuple[int, int] | None] = {}
+        self._images = Images(proc)
         self._users: dict[int, str] = {}
 
     def one(self, pid: int) -> GoProcess | None:
         """The Go process of that id, or None where it is none, has ended or is not ours to see."""
         try:
-            info = os.stat(f"{self.proc}/{pid}/exe")
+            found = self._images.find(pid)
+            if found is None:
+                return None
+            chain, affinity = cgroup.read_chain(pid), cgroup.affinity(pid)
+            limit_file = _limit_file.kept_open(pid, chain.leaf, self.proc)
+            prediction = _predict(found, environment(pid, self.proc), affinity, chain, limit_file)
+            return GoProcess(pid, self._who(pid), found, limit_file, prediction, chain, affinity)
         except PermissionError:
             self.refused += 1
-            return None
-        except OSError:
-            return None  # a kernel thread, a zombie, or gone
-        key = (info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size)
-        if key in self._builds and self._builds[key] is None:
-            return None
-        try:
-            fd = os.open(f"{self.proc}/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        except OSError:
-            return None
-        try:
-            return self._look(pid, fd, key)
-        except (OSError, Malformed, ValueError, struct.error):
-            return None  # it has ended while we looked
-        finally:
-            os.close(fd)
-
-    def _look(self, pid: int, fd: int, key: tuple[int, ...]) -> GoProcess | None:
-        if key not in self._builds:
-            try:
-                self._builds[key] = buildinfo.read_fd(fd)
-            except (buildinfo.NotGo, OSError):
-                self._builds[key] = None
-        build = self._builds[key]
-        if build is None:
-            return None
-        try:
-            version = parse_version(build.version)
-        except ValueError:
-            version = parse_version("go1.13")
-        chain, affinity = cgroup.read_chain(pid), cgroup.affinity(pid)
-        env = environment(pid, self.proc)
-        prediction = maxprocs.predict(
-            version,
-            affinity,
-            chain,
-            environment_value=env.get("GOMAXPROCS"),
-            gate=maxprocs.reads_quota(build.godebug, env.get("GODEBUG"), version),
-            updates=maxprocs.follows_changes(build.godebug, env.get("GODEBUG"), version),
-        )
-        value, source = prediction.value, prediction.source
-        actual = self._in_memory(pid, fd, key)
-        if actual is not None:
-            value, source = actual, MEMORY
-        user, command = self._who(pid)
-        wanted = maxprocs.expected(affinity, chain)
-        return GoProcess(pid, user, command, build, value, source, wanted, prediction, chain, affinity)
-
-    def _in_memory(self, pid: int, fd: int, key: tuple[int, ...]) -> int | None:
-        """The runtime's own variable in the running process, or None where there is no symbol or no permission."""
-        if key not in self._symbols:
-            self._symbols[key] = buildinfo.symbol(fd, SYMBOL)
-        places = self._symbols[key]
-        if places is None:
-            return None
-        address, entry = places
-        size, order = buildinfo.word_size(fd)
-        try:
-            vector = read_file(f"{self.proc}/{pid}/auxv")
-            form = order + ("QQ" if size == 8 else "II")
-            pairs = dict(struct.iter_unpack(form, vector[: len(vector) // (2 * size) * 2 * size]))
-            moved = pairs[_AT_ENTRY] - entry
-            memory = os.open(f"{self.proc}/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-        except (OSError, Malformed, KeyError):
-            return None
-        try:
-            data = os.pread(memory, 4, address + moved)
-        except (OSError, OverflowError):
-            return None
-        finally:
-            os.close(memory)
-        value: int = struct.unpack(order + "i", data)[0] if len(data) == 4 else 0
-        return value if 0 < value < _LARGEST else None  # nought: its runtime has not begun
+        except (OSError, Malformed):
+            pass  # a kernel thread, a zombie, or one that has ended while we looked
+        return None
 
     def _who(self, pid: int) -> tuple[str, str]:
         import psutil
@@ -295,7 +156,7 @@ class Processes:
                 command = self._command(pid) or process.name()
         except (psutil.Error, OSError):
             return "", ""
-        return self._name_of(uid), clean(command)
+        return self.name_of(uid), clean(command)
 
     def _command(self, pid: int) -> bytes:
         fd = os.open(f"{self.proc}/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
@@ -304,7 +165,8 @@ class Processes:
         finally:
             os.close(fd)
 
-    def _name_of(self, uid: int) -> str:
+    def name_of(self, uid: int) -> str:
+        """A user's name, or number where it has none."""
         if uid not in self._users:
             import pwd
 
@@ -313,3 +175,49 @@ class Processes:
             except KeyError:
                 self._users[uid] = str(uid)
         return self._users[uid]
+
+
+def _predict(
+    found: Found, env: dict[str, str], affinity: int, chain: Chain, limit_file: LimitFile
+) -> Prediction | None:
+    """What its runtime takes; None where its version is not known and so neither its rule."""
+    value, godebug = env.get("GOMAXPROCS"), env.get("GODEBUG")
+    try:
+        version = parse_version(found.build.version)
+    except ValueError:
+        # The name of an obfuscated build. Only a value that every Go takes from the environment can be told.
+        oldest = parse_version("go1.13")
+        if maxprocs.environment_count(value, oldest) is None:
+            return None
+        version = oldest
+    prediction = maxprocs.predict(
+        version,
+        affinity,
+        chain,
+        environment_value=value,
+        gate=maxprocs.reads_quota(found.build.godebug, godebug, version),
+        updates=maxprocs.follows_changes(found.build.godebug, godebug, version),
+    )
+    return _by_limit_file(prediction, affinity, limit_file)
+
+
+def _by_limit_file(prediction: Prediction, affinity: int, limit_file: LimitFile) -> Prediction:
+    """Correct a prediction for where the process is now by the limit file that its runtime follows."""
+    if prediction.rule not in _BY_LIMIT_FILE or limit_file.kind in (_limit_file.UNKNOWN, _limit_file.OWN):
+        return prediction
+    if limit_file.kind == _limit_file.NONE:
+        if prediction.rule == maxprocs.UNREACHABLE or not prediction.follows_quota:
+            return prediction
+        why = "it had no limit file when it started, and one that comes later is not read"
+        return maxprocs.Prediction(affinity, why, maxprocs.NO_QUOTA, prediction.follows_affinity)
+    if limit_file.kind == _limit_file.GONE:
+        why = "it follows the limit of a cgroup that has been removed"
+        return maxprocs.Prediction(affinity, why, maxprocs.UNREACHABLE, prediction.follows_affinity)
+    follows = prediction.follows_affinity
+    verb = "it has moved, and still follows" if follows else "it has moved, and was started under"
+    if limit_file.cpus is None:
+        why = f"{verb} {limit_file.cgroup}, which sets no quota"
+        return maxprocs.Prediction(affinity, why, maxprocs.NO_QUOTA, follows, follows)
+    value = min(affinity, max(maxprocs.FLOOR, math.ceil(limit_file.cpus)))
+    why = f"{verb} the quota of {limit_file.cgroup}, {cgroup.in_words(limit_file.cpus)}"
+    return maxprocs.Prediction(value, why, maxprocs.QUOTA, follows, follows)

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 
+from go_health_hook.go import elf
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -27,34 +28,8 @@ SEARCH = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
 FAMILIAR = ("/usr/lib/golang", "/usr/local/go")
 PROBES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "probes")
 PROBES_INSIDE = "/tmp/probes"
-
-# e_machine (elf.h) of what runs on a machine of that name; a 64-bit kernel may carry a 32-bit system.
-MACHINES = {
-    "x86_64": (62, 3),
-    "i686": (3,),
-    "aarch64": (183, 40),
-    "armv7l": (40,),
-    "ppc64le": (21,),
-    "s390x": (22,),
-    "riscv64": (243,),
-    "loongarch64": (258,),
-}
-MACHINE_NAMES = {
-    62: "x86-64",
-    3: "x86",
-    183: "arm64",
-    40: "arm",
-    21: "ppc64",
-    22: "s390x",
-    243: "riscv",
-    258: "loongarch",
-}
-
-
 # Below GOROOT, what decides beside the programs: settings, and the sources that are compiled.
 DECISIVE = ("go.env", "VERSION", "src", "src/runtime", "src/crypto", "src/crypto/tls", "pkg/include", "lib")
-# As much of an executable as holds its headers.
-ELF_HEAD = 4096
 
 
 class Toolchain:
@@ -151,8 +126,8 @@ class Toolchain:
                 return f"{name} is not a regular file"
             if not info.st_mode & 0o111:
                 return f"{name} is not executable (mode {stat.S_IMODE(info.st_mode):04o})"
-            with open(host, "rb") as file:
-                return _elf_problem(name, file.read(ELF_HEAD), info.st_size)
+            with open(host, "rb", buffering=0) as file:
+                return elf.problem(name, lambda size, offset: os.pread(file.fileno(), size, offset), info.st_size)
         except OSError as error:
             return _path_problem(path, error)
 
@@ -240,44 +215,6 @@ def _path_problem(path: str, error: OSError) -> str:
     if error.errno == errno.ENOENT and at != asked:
         return f"{asked} leads to {at}, which does not exist"
     return f"{asked}: {error.strerror}"
-
-
-def _elf_problem(name: str, head: bytes, size: int) -> str:
-    """What is wrong with an executable, by elf(5): format, machine, and whether its tables and segments are all there.
-
-    Program headers beyond `head` count as nought: Go's and GNU's linkers put them right behind the first header. A
-    script's fitness shows when it is run (execve(2)).
-    """
-    if size == 0:
-        return f"{name} is empty"
-    if head[:2] == b"#!":
-        return ""
-    if head[:4] != b"\x7fELF":
-        return f"{name} is not a program (neither ELF nor a script)"
-    if len(head) < 64:
-        return f"{name} is cut short ({size} bytes)"
-    wide = head[4] == 2
-    order = "little" if head[5] == 1 else "big"
-
-    def number(at: int, length: int) -> int:
-        return int.from_bytes(head[at : at + length], "big" if order == "big" else "little")
-
-    machine = number(18, 2)
-    runs = MACHINES.get(os.uname().machine)
-    if runs and machine not in runs:
-        return f"{name} is for {MACHINE_NAMES.get(machine, f'machine {machine}')}, not for this {os.uname().machine}"
-    ends = []
-    if wide:
-        ends.append(number(40, 8) + number(58, 2) * number(60, 2))
-        start, entry, count = number(32, 8), number(54, 2), number(56, 2)
-        ends += [number(at + 8, 8) + number(at + 32, 8) for at in range(start, start + entry * count, entry or 1)]
-    else:
-        ends.append(number(32, 4) + number(46, 2) * number(48, 2))
-        start, entry, count = number(28, 4), number(42, 2), number(44, 2)
-        ends += [number(at + 4, 4) + number(at + 16, 4) for at in range(start, start + entry * count, entry or 1)]
-    if max(ends) > size:
-        return f"{name} is cut short: {size} bytes of at least {max(ends)}"
-    return ""
 
 
 def is_goroot(subject: Subject, path: str) -> bool:
