@@ -46,47 +46,87 @@ def examine(
     Never takes longer than the deadline and a moment (GRACE), whatever hangs. Raises BadInput where the subject's root
     is no directory.
     """
-    examination = Examination(subject, deadline)
-    examination.announce = config.announce
-    wanted = [c for c in checks.every() if config.get("checks", c.name) != OFF]
-    found: dict[str, Finding] = {}
-    nothing = ""
-    worker = Worker(lambda send: _work(subject, config, deadline, goroot, deep, wanted, send))
+    run = _Run(subject, config, deadline)
+    worker = Worker(lambda send: _work(subject, config, deadline, goroot, deep, run.wanted, send))
     try:
-        for kind, *values in worker.messages(deadline.later(GRACE)):
-            if kind == "finding":
-                finding = Finding.from_dict(values[0])
-                found[finding.check] = finding
-            elif kind == "facts":
-                _take(examination, values[0])
-            elif kind == "unusable":
-                raise BadInput(values[0], hint="name the top of a root file system")
-            elif kind == "nothing":
-                nothing = values[0]
-            else:
-                examination.bug = str(values[0])
+        for message in worker.messages(deadline.later(GRACE)):
+            run.take(message)
     finally:
         worker.close()
-    starved = deadline.starved
-    for check in wanted:
-        finding = found.get(check.name) or _unanswered(worker, examination.bug, deadline)
-        if finding.status == TIMEOUT and starved:
-            finding.ground = NOT_JUDGED
-            finding.remedy = TRY_AGAIN
-        finding.check = check.name
-        finding.severity = config.get("checks", check.name)
-        examination.findings.append(finding)
-    examination.elapsed_s = deadline.elapsed()
-    if nothing and config.get("toolchain", "required"):
-        # Asked for by a setting of its own, so it blocks whatever the severity of the check that would have looked.
-        missing = Finding(
-            FAIL, "no Go toolchain is installed", "dnf install golang, or set required = no in [toolchain]"
-        )
-        missing.check = "goroot"
-        examination.findings = [missing, *(f for f in examination.findings if f.check != missing.check)]
-    else:
-        examination.nothing = nothing
-    return examination
+    return run.examination(lambda: _unanswered(worker, run.result.bug, deadline))
+
+
+def examine_here(subject: Subject, config: Config, deadline: Deadline, *, goroot: str = "") -> Examination:
+    """Do what `examine` does in this process, which is a worker already: one who waits for it keeps the clock."""
+    run = _Run(subject, config, deadline)
+    messages: list[Any] = []
+    _work(subject, config, deadline, goroot, False, run.wanted, messages.append)
+    for message in list(messages):  # a check that hangs may answer later
+        run.take(message)
+    return run.examination(_late)
+
+
+def late(subject: Subject, config: Config, deadline: Deadline) -> Examination:
+    """Return the examination of a run that had not answered at all when time ran out."""
+    return _Run(subject, config, deadline).examination(_late)
+
+
+class _Run:
+    """What has been heard of the checks so far."""
+
+    def __init__(self, subject: Subject, config: Config, deadline: Deadline) -> None:
+        self.config = config
+        self.deadline = deadline
+        self.wanted = [c for c in checks.every() if config.get("checks", c.name) != OFF]
+        self.result = Examination(subject, deadline)
+        self.result.announce = config.announce
+        self._found: dict[str, Finding] = {}
+        self._nothing = ""
+
+    def take(self, message: Any) -> None:
+        """Take one message of `_work`. Raises BadInput."""
+        kind, *values = message
+        if kind == "finding":
+            finding = Finding.from_dict(values[0])
+            self._found[finding.check] = finding
+        elif kind == "facts":
+            _take(self.result, values[0])
+        elif kind == "unusable":
+            raise BadInput(values[0], hint="name the top of a root file system")
+        elif kind == "nothing":
+            self._nothing = values[0]
+        else:
+            self.result.bug = str(values[0])
+
+    def examination(self, unanswered: Callable[[], Finding]) -> Examination:
+        """Return all of it; `unanswered` gives the finding of a check that has not answered."""
+        examination, config = self.result, self.config
+        starved = self.deadline.starved
+        for check in self.wanted:
+            finding = self._found.get(check.name) or unanswered()
+            if finding.status == TIMEOUT and starved:
+                finding.ground = NOT_JUDGED
+                finding.remedy = TRY_AGAIN
+            finding.check = check.name
+            finding.severity = config.get("checks", check.name)
+            examination.findings.append(finding)
+        examination.elapsed_s = self.deadline.elapsed()
+        if self._nothing and config.get("toolchain", "required"):
+            # Asked for by a setting of its own, so it blocks whatever the severity of the check that would have looked.
+            missing = Finding(
+                FAIL, "no Go toolchain is installed", "dnf install golang, or set required = no in [toolchain]"
+            )
+            missing.check = "goroot"
+            examination.findings = [missing, *(f for f in examination.findings if f.check != missing.check)]
+        else:
+            examination.nothing = self._nothing
+        return examination
+
+
+def _late() -> Finding:
+    return Finding(
+        TIMEOUT, "had not answered when time ran out", "look for a hanging disk or toolchain; try --budget 30"
+    )
 
 
 def _unanswered(worker: Worker, bug: str, deadline: Deadline) -> Finding:
@@ -96,9 +136,7 @@ def _unanswered(worker: Worker, bug: str, deadline: Deadline) -> Finding:
     if worker.finished and (worker.end() or not deadline.expired):
         how = worker.end() or "ended without an answer"
         return Finding(ERROR, f"not judged: the process of the hook that runs the checks {how}", LOOK)
-    return Finding(
-        TIMEOUT, "had not answered when time ran out", "look for a hanging disk or toolchain; try --budget 30"
-    )
+    return _late()
 
 
 def _take(examination: Examination, facts: dict[str, Any]) -> None:

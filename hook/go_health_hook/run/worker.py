@@ -17,7 +17,7 @@ from go_health_hook.run.scratch import sweep_scratch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 # How long one that was killed may take to go before it is left behind (seconds), and one that ends by itself.
@@ -26,6 +26,10 @@ END_SECONDS = 0.2
 
 
 LOOK = "look for a want of memory or a crash: journalctl -k, coredumpctl"
+
+
+class Gone(Exception):
+    """Whoever asked has left, as an updater on Ctrl-C: nobody waits for an answer."""
 
 
 class Died(HookError):
@@ -62,10 +66,27 @@ def _let_go_of(keep: set[int]) -> None:
                 os.close(int(name))
 
 
+_stays = False
+
+
 def _die_with_parent(watched: int) -> None:
     """In a worker: wait until the parent is gone, however it went, then end with everything that was started."""
     os.read(watched, 1)
-    kill_tree(os.getpid())
+    if not _stays:
+        kill_tree(os.getpid())
+
+
+def stay(seconds: int) -> None:
+    """In a worker: go on after the caller has left, for at most that long from now (see Worker.leave)."""
+    global _stays
+    _stays = True
+    for number in ASKED_TO_END:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
+
+
+ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Worker:
@@ -78,7 +99,7 @@ class Worker:
     With `outlive` (seconds) it may go on after its caller has left, for at most that long. It then holds nothing of
     the caller's: an updater that waits for the end of its hook's streams, or has locked a file, is not kept waiting.
     Being asked to end does not end it sooner: once an updater that was refused has left, systemd sends SIGTERM to all
-    that remains of its service.
+    that remains of its service. A worker may also come to that later, by `stay`; its caller then calls `leave`.
     """
 
     def __init__(self, work: Callable[[Callable[[object], None]], None], outlive: int = 0) -> None:
@@ -111,13 +132,12 @@ class Worker:
                     view = view[os.write(write, view) :]
 
         try:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in ASKED_TO_END:
                 signal.signal(number, signal.SIG_IGN if outlive else signal.SIG_DFL)
             os.setsid()
             if outlive:
                 _let_go_of(keep={write})
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.alarm(outlive)
+                stay(outlive)
             else:
                 _let_go_of(keep={write, watched})
                 threading.Thread(target=_die_with_parent, args=(watched,), daemon=True).start()
@@ -132,12 +152,17 @@ class Worker:
         finally:
             os._exit(status)
 
-    def messages(self, deadline: Deadline) -> Iterator[Any]:
-        """Yield what the worker sends until it ends (`finished` is then true) or the deadline comes."""
+    def messages(self, deadline: Deadline, watched: Sequence[int] = ()) -> Iterator[Any]:
+        """Yield what the worker sends until it ends (`finished` is then true) or the deadline comes.
+
+        Raises Gone when the other end of a pipe in `watched` is closed.
+        """
         import marshal
 
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
+        for fd in watched:
+            poll.register(fd, 0)  # POLLHUP and POLLERR come all the same
         while True:
             while len(self._buffer) >= 4 and len(self._buffer) >= 4 + int.from_bytes(self._buffer[:4], "big"):
                 size = int.from_bytes(self._buffer[:4], "big")
@@ -148,12 +173,20 @@ class Worker:
             left = deadline.remaining()
             if left <= 0:
                 return
-            if poll.poll(min(left, pause) * 1000 + 1):
+            ready = [fd for fd, _ in poll.poll(min(left, pause) * 1000 + 1)]
+            if set(ready) & {*watched}:
+                raise Gone
+            if ready:
                 chunk = os.read(self._fd, 65536)
                 if not chunk:
                     self.finished = True
                     return
                 self._buffer += chunk
+
+    def leave(self) -> None:
+        """Let a worker that stays go on by itself."""
+        self.outlive = self.outlive or 1
+        self.close()
 
     def close(self) -> None:
         """End the worker and all below it; one that cannot be ended, or may outlive us, is left behind."""
