@@ -11,7 +11,7 @@ from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 MAX_LINKS = 40  # as the kernel has it (include/linux/namei.h, MAXSYMLINKS)
@@ -52,56 +52,147 @@ class Subject:
         return path if self.root == "/" else self.root + path
 
     def walk(self, path: str) -> list[Step]:
-        """Every step from the subject's root to `path`, links followed inside the subject; the last is no link.
+        """Return every step from the subject's root to `path`, links followed inside the subject; the last is no link.
 
         Raises OSError (ENOENT, ELOOP, ENOTDIR, EACCES) as the kernel would, with the subject's path that it is about.
         """
         steps: list[Step] = []
-        done = "/"
-        links = 0
-        rest = [part for part in path.split("/") if part not in ("", ".")][::-1]
-        steps.append(Step("/", self.on_host("/"), os.lstat(self.on_host("/"))))
-        while rest:
-            part = rest.pop()
-            if part == "..":
-                done = os.path.dirname(done)
-                continue
-            here = f"{done.rstrip('/')}/{part}"
-            host = self.on_host(here)
-            try:
-                info = os.lstat(host)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, here) from None
-            steps.append(Step(here, host, info))
-            if stat.S_ISLNK(info.st_mode):
-                links += 1
-                if links > MAX_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), here)
-                target = os.readlink(host)
-                if target.startswith("/"):
-                    done = "/"
-                rest += [p for p in target.split("/") if p not in ("", ".")][::-1]
-                continue
-            if rest and not stat.S_ISDIR(info.st_mode):
-                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), here)
-            done = here
+        os.close(self._resolve(path, lambda step, fd: steps.append(step)))
         return steps
+
+    def _resolve(self, path: str, visit: Callable[[Step, int], object], *, last: bool = True) -> int:
+        """Return an O_PATH descriptor of `path`, the caller's to close; `visit` sees each step and its descriptor.
+
+        The kernel follows no link and no "..": each name is looked up in the open directory before it, so a subject
+        that changes meanwhile cannot lead outside (the rule of openat2's RESOLVE_IN_ROOT). With `last` false, a link
+        at the end is not followed either. Raises OSError as `walk` does.
+        """
+        rest = [part for part in path.split("/") if part not in ("", ".")][::-1]
+        binds = {target: source for source, target in self.binds}
+        opened = [("/", self._open(binds.get("/", self.root)))]
+        links = 0
+        try:
+            visit(Step("/", self.on_host("/"), os.fstat(opened[0][1])), opened[0][1])
+            while rest:
+                part = rest.pop()
+                if part == "..":
+                    if len(opened) > 1:
+                        os.close(opened.pop()[1])
+                    continue
+                here = f"{opened[-1][0].rstrip('/')}/{part}"
+                try:
+                    fd = self._open(binds[here]) if here in binds else self._open(part, opened[-1][1])
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, here) from None
+                opened.append((here, fd))
+                info = os.fstat(fd)
+                visit(Step(here, self.on_host(here), info), fd)
+                if stat.S_ISLNK(info.st_mode) and (rest or last):
+                    links += 1
+                    if links > MAX_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), here)
+                    target = os.readlink("", dir_fd=fd)
+                    os.close(opened.pop()[1])
+                    if target.startswith("/"):
+                        while len(opened) > 1:
+                            os.close(opened.pop()[1])
+                    rest += [p for p in target.split("/") if p not in ("", ".")][::-1]
+                elif rest and not stat.S_ISDIR(info.st_mode):
+                    raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), here)
+            return opened.pop()[1]
+        finally:
+            for _, fd in opened:
+                os.close(fd)
+
+    @staticmethod
+    def _open(name: str, directory: int | None = None) -> int:
+        return os.open(
+            name, os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if directory is not None else 0), dir_fd=directory
+        )
 
     def realpath(self, path: str) -> str:
         """The canonical path in the subject. Raises OSError as `walk` does."""
         return self.walk(path)[-1].path
 
     def host_path(self, path: str) -> str:
-        """The host's path of `path`, links followed inside the subject. Raises OSError as `walk` does."""
+        """The host's path of `path`, to be named, not to be opened. Raises OSError as `walk` does."""
         return self.on_host(self.realpath(path))
 
     def exists(self, path: str) -> bool:
         """Whether `path` leads to something in the subject."""
         try:
-            self.walk(path)
+            os.close(self.open_path(path))
         except OSError:
             return False
         return True
+
+    def has_name(self, path: str) -> bool:
+        """Whether `path` is there, if only as a link that leads nowhere."""
+        try:
+            os.close(self._resolve(path, lambda step, fd: None, last=False))
+        except OSError:
+            return False
+        return True
+
+    def readlink(self, path: str) -> str:
+        """Where a link leads, as it stands in the link; an empty string for what is none."""
+        try:
+            fd = self._resolve(path, lambda step, fd: None, last=False)
+        except OSError:
+            return ""
+        try:
+            return os.readlink("", dir_fd=fd)
+        except OSError:
+            return ""
+        finally:
+            os.close(fd)
+
+    def open_path(self, path: str) -> int:
+        """Return an O_PATH descriptor of what `path` leads to. Raises OSError as `walk` does."""
+        return self._resolve(path, lambda step, fd: None)
+
+    def stat(self, path: str) -> os.stat_result:
+        """The file status of what `path` leads to. Raises OSError as `walk` does."""
+        fd = self.open_path(path)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory. Raises OSError as `walk` does."""
+        fd = self.open_path(path)
+        try:
+            return os.listdir(f"/proc/self/fd/{fd}")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
+        finally:
+            os.close(fd)
+
+    def open(self, path: str, *, public: bool = False) -> int:
+        """Return a descriptor for reading a regular file; no other kind is ever opened.
+
+        With `public`, root opens only what every user could read: what is in the file may be shown. Raises OSError as
+        `walk` does, EINVAL for what is no regular file, and EACCES.
+        """
+        closed: list[str] = []
+
+        def visit(step: Step, fd: int) -> None:
+            mode = step.info.st_mode
+            if not (stat.S_ISLNK(mode) or mode & (stat.S_IXOTH if stat.S_ISDIR(mode) else stat.S_IROTH)):
+                closed.append(step.path)
+
+        fd = self._resolve(path, visit)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "Not a regular file", path)
+            if public and closed and os.geteuid() == 0:
+                raise OSError(errno.EACCES, "Only root may read it", closed[0])
+            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, error.filename if error.filename in closed else path) from None
+        finally:
+            os.close(fd)
 
     def untrusted(self, path: str) -> str:
         """Why root must not execute `path`, or an empty string.
@@ -109,25 +200,31 @@ class Subject:
         Every directory and link on the way must be root's and writable by nobody else; a sticky directory of root's
         counts as safe, since others cannot replace root's entries in it. Raises OSError as `walk` does.
         """
-        steps = self.walk(path)
-        if self.root != "/":
-            outside = Subject().walk(self.root)
-            steps = [*outside, *steps]
+        whys: list[str] = []
         seen = set()
-        for step in steps:
-            if step.host in seen:
-                continue
-            seen.add(step.host)
-            if step.info.st_uid != 0:
-                return f"{clean(step.host)} belongs to user {step.info.st_uid}, not to root"
-            mode = step.info.st_mode
-            if stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
-                continue
-            if mode & stat.S_IWOTH:
-                return f"{clean(step.host)} is writable by everybody"
-            if mode & stat.S_IWGRP and (step.info.st_gid != 0 or _has_acl(step.host)):
-                return f"{clean(step.host)} is writable by group {step.info.st_gid} or an access list"
+
+        def visit(step: Step, fd: int) -> None:
+            if step.host not in seen:
+                seen.add(step.host)
+                whys.append(_distrust(step, fd))
+
+        if self.root != "/":
+            os.close(Subject()._resolve(self.root, visit))
+        os.close(self._resolve(path, visit))
+        return next((why for why in whys if why), "")
+
+
+def _distrust(step: Step, fd: int) -> str:
+    mode = step.info.st_mode
+    if step.info.st_uid != 0:
+        return f"{clean(step.host)} belongs to user {step.info.st_uid}, not to root"
+    if stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
         return ""
+    if mode & stat.S_IWOTH:
+        return f"{clean(step.host)} is writable by everybody"
+    if mode & stat.S_IWGRP and (step.info.st_gid != 0 or _has_acl(f"/proc/self/fd/{fd}")):
+        return f"{clean(step.host)} is writable by group {step.info.st_gid} or an access list"
+    return ""
 
 
 def _has_acl(path: str) -> bool:

@@ -58,7 +58,9 @@ def replace(path: Path, data: bytes, mode: int = 0o755) -> None:
 def build_badgo() -> Path:
     """The go that misbehaves as the file `mode` in its GOROOT says, built by a real one and kept."""
     source = TOP / "tests/toolchains/badgo"
-    built = CACHE / "badgo" / hashlib.sha256((source / "main.go").read_bytes()).hexdigest()[:16]
+    built = (
+        CACHE / "badgo" / hashlib.sha256(b"".join(p.read_bytes() for p in sorted(source.glob("*.go")))).hexdigest()[:16]
+    )
     if not built.exists():
         built.parent.mkdir(parents=True, exist_ok=True)
         goroot = CACHE / "go/1.27.3"

@@ -30,6 +30,8 @@ PACKAGE = Path(go_health_hook.__file__).parent
         (["--config", "/nonexistent/conf"], "/nonexistent/conf: cannot be read"),
         (["gate", "nosuch"], "invalid choice"),
         (["--root", ""], "an empty path, or one with a NUL in it, names nothing"),
+        (["--root", "/usr", "status", "--refresh"], "below another root nothing is written; leave --root out"),
+        (["--root", "/usr", "override", "--clear"], "below another root nothing is written; leave --root out"),
         (["--goroot="], "an empty path, or one with a NUL in it, names nothing"),
         (["--goroot", "/a\0b"], "an empty path, or one with a NUL in it, names nothing"),
     ],

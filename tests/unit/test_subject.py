@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from struct import pack
 
 import pytest
 
-from go_health_hook.subject import Subject
+from go_health_hook.subject import Step, Subject
 
 
 @pytest.fixture
@@ -34,6 +35,53 @@ def test_links_and_dots_do_not_lead_out(root: Path) -> None:
     assert subject.host_path("/out") == f"{root}/etc"
     assert subject.host_path("/abs") == f"{root}/etc"
     assert subject.host_path("/../../usr/bin/../lib") == f"{root}/usr/lib"
+
+
+def test_a_directory_that_becomes_a_link_meanwhile_does_not_lead_out(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "go").write_text("a secret")
+    subject = Subject("root", str(root))
+    real = root / "usr/lib/golang/bin"
+
+    def swap(step: Step, fd: int) -> None:
+        # What another process does between two steps: the directory just seen is replaced by a link to the outside.
+        if step.path == "/usr/lib/golang/bin" and not real.is_symlink():
+            real.rename(root / "moved")
+            real.symlink_to(outside)
+
+    fd = subject._resolve("/usr/lib/golang/bin/go", swap)
+    with open(f"/proc/self/fd/{fd}") as file:
+        assert file.read() == "go"
+    os.close(fd)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device"])
+def test_only_regular_files_are_opened(root: Path, kind: str) -> None:
+    if kind == "fifo":
+        os.mkfifo(root / "odd")
+    elif kind == "directory":
+        (root / "odd").mkdir()
+    else:
+        (root / "odd").symlink_to("dev-null")
+        with contextlib.suppress(PermissionError):
+            os.mknod(root / "dev-null", 0o020666, os.makedev(1, 3))
+    with pytest.raises(OSError, match=r"Not a regular file|No such file"):
+        Subject("root", str(root)).open("/odd")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("closed", ["secret", "directory"])
+def test_what_only_root_may_read_is_not_opened_to_be_shown(root: Path, closed: str) -> None:
+    (root / "private").mkdir(mode=0o755 if closed == "secret" else 0o700)
+    (root / "private/secret").write_text("x")
+    (root / "private/secret").chmod(0o600 if closed == "secret" else 0o644)
+    (root / "VERSION").symlink_to("/private/secret")
+    subject = Subject("root", str(root))
+    with pytest.raises(PermissionError):
+        subject.open("/VERSION", public=True)
+    os.close(subject.open("/VERSION"))
 
 
 def test_a_loop_ends(root: Path) -> None:

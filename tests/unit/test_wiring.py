@@ -18,6 +18,7 @@ from tests.unit.test_announce import examined
 
 from go_health_hook import cli, gates
 from go_health_hook.announce import record
+from go_health_hook.commands import status as command
 from go_health_hook.config import Config
 from go_health_hook.deadline import Deadline
 from go_health_hook.examine import severities
@@ -381,7 +382,14 @@ def test_a_terminal_that_cannot_show_it_gets_a_question_mark(tmp_path: Path) -> 
     assert (done.returncode, done.stderr, "?" in done.stdout) == (1, "", True), done.stdout
 
 
+@pytest.fixture
+def writable_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command does to this machine, done to a root of the test's own."""
+    monkeypatch.setattr(command, "_may_write", lambda root: None)
+
+
 @pytest.mark.root
+@pytest.mark.usefixtures("writable_root")
 def test_refresh_writes_message_and_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     laid(tmp_path, {**DNF5, "prom/keep": "", "etc/go.conf": "[announce]\nmetrics-directory = /prom\n"})
     held_back(tmp_path)
@@ -400,6 +408,7 @@ def test_refresh_writes_message_and_metrics(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("writable_root")
 @pytest.mark.parametrize("place", ["/elsewhere", ""])
 def test_refresh_takes_the_metrics_from_where_they_no_longer_belong(tmp_path: Path, place: str) -> None:
     settings = tmp_path / "etc/go.conf"
@@ -412,6 +421,7 @@ def test_refresh_takes_the_metrics_from_where_they_no_longer_belong(tmp_path: Pa
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("writable_root")
 @pytest.mark.parametrize("end", ["switched off", "removed", "unplugged"])
 def test_refresh_ends_a_block_that_no_updater_would(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], end: str
@@ -434,6 +444,7 @@ def test_refresh_ends_a_block_that_no_updater_would(
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("writable_root")
 def test_refresh_keeps_the_block_of_a_deployment_that_is_still_staged(tmp_path: Path) -> None:
     laid(tmp_path, {**OSTREE, "run/ostree/staged-deployment": ""})
     run = record.entry(examined(kind="staged"), "staged", record.VERDICT, 1_700_000_000.0)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from go_health_hook.go.versions import Version, parse_version
@@ -81,7 +80,7 @@ def _sources(context: Context, module: str) -> list[str]:
     """The module's own source files, tests left aside."""
     path = f"{context.toolchain.goroot}/src/{module}"
     try:
-        names = os.listdir(context.subject.host_path(path))
+        names = context.subject.listdir(path)
     except OSError:
         return []
     return [f"{path}/{n}" for n in sorted(names) if n.endswith(".go") and not n.endswith("_test.go")]

@@ -60,7 +60,7 @@ def _incomplete(context: Context) -> str:
     for directory in wanted:
         path = f"{toolchain.goroot}/{directory}"
         try:
-            names = os.listdir(context.subject.host_path(path))
+            names = context.subject.listdir(path)
         except OSError as error:
             return f"{clean(path)}: {error.strerror}"
         if not any(name.endswith(".go") for name in names):

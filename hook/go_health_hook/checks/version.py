@@ -67,7 +67,8 @@ def _gofmt(context: Context) -> str:
     if toolchain.broken(toolchain.gofmt):
         return ""
     try:
-        return buildinfo.read(context.subject.host_path(toolchain.gofmt)).version
+        with open(context.subject.open(toolchain.gofmt), "rb") as file:
+            return buildinfo.read_fd(file.fileno()).version
     except (OSError, buildinfo.NotGo):
         return ""
 

@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Config) -> int:
     """Set, end or show the override; root alone may change it."""
+    if args.root != "/":
+        raise BadInput("an override is this machine's: below another root nothing is written", hint="leave --root out")
     if args.clear and (args.span or args.reason):
         raise BadInput("--clear takes neither --for nor --reason", hint="give one or the other")
     found: override.Override | None

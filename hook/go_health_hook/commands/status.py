@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Config) -> int:
     """Print the status; return 0, 1 or 3 (see the module's epilog). Raises BadInput for --refresh without root."""
-    if args.refresh and os.geteuid() != 0:
-        raise BadInput("status --refresh writes what only root may", hint="sudo go-health-hook status --refresh")
+    if args.refresh:
+        _may_write(args.root)
     root = os.path.realpath(args.root)
     wiring = Wiring(gates.every(), settings, Deadline(args.budget or SECONDS), root)
     directory = root.rstrip("/") + record.DIRECTORY
@@ -75,6 +75,14 @@ def run(args: argparse.Namespace, settings: Config) -> int:
         raise record.StateError("; ".join(troubles))
     status: int = report["exit_status"]
     return status
+
+
+def _may_write(root: str) -> None:
+    """Raise BadInput where nothing may be written: links of another root could lead anywhere."""
+    if root != "/":
+        raise BadInput("status --refresh writes, and below another root nothing is written", hint="leave --root out")
+    if os.geteuid() != 0:
+        raise BadInput("status --refresh writes what only root may", hint="sudo go-health-hook status --refresh")
 
 
 def gather(wiring: Wiring, state: dict[str, Any], now: float, damage: str = "") -> dict[str, Any]:

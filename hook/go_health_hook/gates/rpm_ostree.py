@@ -119,7 +119,7 @@ def _go_of(root: str) -> tuple[object, ...]:
     sizes: list[object] = []
     for path in (toolchain.go, toolchain.tool("compile"), toolchain.tool("link")):
         try:
-            sizes.append(os.stat(subject.host_path(path)).st_size)
+            sizes.append(subject.stat(path).st_size)
         except OSError:
             sizes.append(None)
     try:

@@ -50,7 +50,7 @@ class Toolchain:
         self.tools = ""
         try:
             self.goroot = subject.realpath(goroot)
-            if not stat.S_ISDIR(os.stat(subject.on_host(self.goroot)).st_mode):
+            if not stat.S_ISDIR(subject.stat(self.goroot).st_mode):
                 self.problem = f"GOROOT {clean(goroot)} is a file, not a directory"
             elif self.goroot == "/":
                 self.problem = "GOROOT is the root directory itself"
@@ -85,7 +85,7 @@ class Toolchain:
         """GOROOT/pkg/tool/OS_ARCH; with several, the one that has a compiler for this machine."""
         base = f"{self.goroot}/pkg/tool"
         try:
-            names = sorted(n for n in os.listdir(self.subject.host_path(base)) if n.startswith("linux_"))
+            names = sorted(n for n in self.subject.listdir(base) if n.startswith("linux_"))
         except OSError:
             names = []
         if len(names) > 1:
@@ -104,15 +104,15 @@ class Toolchain:
         return ""
 
     def read(self, name: str, limit: int = 65536) -> str | None:
-        """The text of a file below GOROOT, cut at `limit` bytes, or None where it is not there. Raises OSError."""
+        """The text of a file below GOROOT, cut at `limit` bytes, or None where it is not there.
+
+        The text is shown, so a file that not every user may read counts as absent. Raises OSError.
+        """
         try:
-            path = self.subject.host_path(f"{self.goroot}/{name}")
-            with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise OSError(errno.EINVAL, "not a regular file", path)
+            with open(self.subject.open(f"{self.goroot}/{name}", public=True), "rb") as file:
                 return file.read(limit).decode("utf-8", "replace")
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                 return None
             raise
 
@@ -120,13 +120,12 @@ class Toolchain:
         """Why an executable of it cannot run on this machine, found without running it, or an empty string."""
         name = clean(path)
         try:
-            host = self.subject.host_path(path)
-            info = os.stat(host)
+            info = self.subject.stat(path)
             if not stat.S_ISREG(info.st_mode):
                 return f"{name} is not a regular file"
             if not info.st_mode & 0o111:
                 return f"{name} is not executable (mode {stat.S_IMODE(info.st_mode):04o})"
-            with open(host, "rb", buffering=0) as file:
+            with open(self.subject.open(path), "rb", buffering=0) as file:
                 return elf.problem(name, lambda size, offset: os.pread(file.fileno(), size, offset), info.st_size)
         except OSError as error:
             return _path_problem(path, error)
@@ -164,9 +163,8 @@ class Toolchain:
         from go_health_hook.run.sandbox import Sandbox
 
         binds = [(os.path.realpath(source), target) for source, target in self.subject.binds]
-        if self.subject.root == "/" and not self.subject.binds:
-            binds += [(p, p) for p in self._outside_usr()]
-        return Sandbox(self.subject.root, binds, [(PROBES, self._probes())], writable)
+        paths = [] if self.subject.binds else self._outside_usr()
+        return Sandbox(self.subject.root, binds, [(PROBES, self._probes())], writable, paths)
 
     def _outside_usr(self) -> list[str]:
         """GOROOT, and what links in it lead to, where the sandbox's /usr does not have it."""
@@ -225,11 +223,11 @@ def is_goroot(subject: Subject, path: str) -> bool:
 def _is_remains(subject: Subject, path: str) -> bool:
     """Whether a directory holds nothing that could run: a package that is gone leaves what it did not own behind."""
     try:
-        if not stat.S_ISDIR(os.stat(subject.host_path(path)).st_mode):
+        if not stat.S_ISDIR(subject.stat(path).st_mode):
             return False
     except OSError:
         return False
-    return not any(os.path.lexists(_beside(subject, f"{path}/{name}")) for name in ("bin/go", "pkg/tool", "VERSION"))
+    return not any(subject.has_name(f"{path}/{name}") for name in ("bin/go", "pkg/tool", "VERSION"))
 
 
 def find(subject: Subject, goroot: str = "") -> Toolchain | None:
@@ -246,7 +244,7 @@ def find(subject: Subject, goroot: str = "") -> Toolchain | None:
     dangling = ""
     for directory in SEARCH:
         link = f"{directory}/go"
-        if not os.path.lexists(_beside(subject, link)):
+        if not subject.has_name(link):
             continue
         try:
             real = subject.realpath(link)
@@ -257,7 +255,7 @@ def find(subject: Subject, goroot: str = "") -> Toolchain | None:
         if real.endswith("/bin/go") and is_goroot(subject, home):
             return Toolchain(subject, home, link)
     for path in FAMILIAR:
-        if os.path.lexists(_beside(subject, path)) and (dangling or not _is_remains(subject, path)):
+        if subject.has_name(path) and (dangling or not _is_remains(subject, path)):
             found = Toolchain(subject, path, path)
             if dangling and not found.problem:
                 found.via = f"{path} ({dangling})"
@@ -267,11 +265,3 @@ def find(subject: Subject, goroot: str = "") -> Toolchain | None:
         lost.problem = dangling
         return lost
     return None
-
-
-def _beside(subject: Subject, path: str) -> str:
-    """The host's path of a name whose directory is resolved inside the subject and which itself is not."""
-    try:
-        return f"{subject.host_path(os.path.dirname(path))}/{os.path.basename(path)}"
-    except OSError:
-        return subject.on_host(path)

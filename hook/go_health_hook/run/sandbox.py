@@ -32,14 +32,14 @@ class Unsandboxed(HookError):
 
 
 class Sandbox:
-    """What a toolchain program sees: a root, read-only, with `binds` of (host path, path inside) laid over it.
+    """What a toolchain program sees of a root, read-only, with `binds` of (host path, path inside) laid over it.
 
-    With bubblewrap it is a view of its own, without network; as root the program runs as nobody, whatever the view.
-    `helpers` are binds that a program can do without where there is no view. `writable` is a directory of the host,
-    owned by nobody, that is bound read-write at /tmp/writable.
+    Of the root it is /usr, what loading a program takes, and `paths`. With bubblewrap it is a view of its own, without
+    network; as root the program runs as nobody, whatever the view. `helpers` are binds that a program can do without
+    where there is no view. `writable` is a directory of the host, owned by nobody, bound read-write at /tmp/writable.
     """
 
-    __slots__ = ("binds", "helpers", "root", "writable")
+    __slots__ = ("binds", "helpers", "paths", "root", "writable")
 
     def __init__(
         self,
@@ -47,11 +47,13 @@ class Sandbox:
         binds: Sequence[tuple[str, str]] = (),
         helpers: Sequence[tuple[str, str]] = (),
         writable: str = "",
+        paths: Sequence[str] = (),
     ) -> None:
         self.root = root
         self.binds = list(binds)
         self.helpers = list(helpers)
         self.writable = writable
+        self.paths = list(paths)
 
     @property
     def needs_view(self) -> bool:
@@ -65,6 +67,7 @@ class _Host:
     def __init__(self) -> None:
         self.bwrap = root_owned_program("bwrap")
         self.setpriv = root_owned_program("setpriv")
+        self.unshare = root_owned_program("unshare")
         # Options that not every bubblewrap knows (EL9's 0.4.1 neither), the older first; taken out when it turns out.
         self.knows = ["--perms", "--size"]
         self.viewed = False  # whether a program has run in a view of bubblewrap's
@@ -140,15 +143,20 @@ def lower_limits() -> Iterator[None]:
     try:
         for what, value in wanted:
             soft, hard = resource.getrlimit(what)
-            if soft == resource.RLIM_INFINITY or soft > value:
+            new = (_lower(soft, value), _lower(hard, value) if host().may_raise_limits else hard)
+            if new != (soft, hard):
                 with contextlib.suppress(ValueError, OSError):
-                    resource.setrlimit(what, (value, value if host().may_raise_limits else hard))
+                    resource.setrlimit(what, new)
                     lowered.append((what, (soft, hard)))
         yield
     finally:
         for what, limits in lowered:
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(what, limits)
+
+
+def _lower(limit: int, value: int) -> int:
+    return value if limit == resource.RLIM_INFINITY else min(limit, value)
 
 
 def no_ids(said: str) -> Unsandboxed:
