@@ -22,8 +22,8 @@ def run_series(
     """Run commands one after another in one sandbox; return a Result for each.
 
     Setting up a view costs more than a short command does, and views set up at the same time wait for each other in the
-    kernel. A command of the form ["-NAME", …] is run without NAME in its environment. What comes after one that hangs
-    or writes too much has not run, and is reported as it is.
+    kernel. A command of the form ["-NAME NAME", …] is run without these in its environment. What comes after one that
+    hangs or writes too much has not run, and is reported as it is.
     """
     mark = os.urandom(16).hex()
     script = ""
@@ -59,7 +59,8 @@ def run_series(
 def _run_alone(command: Sequence[str], deadline: Deadline, env: dict[str, str], sandbox: Sandbox) -> Result:
     if not command[0].startswith("-"):
         return run(command, deadline, env=env, sandbox=sandbox)
-    return run(command[1:], deadline, env={k: v for k, v in env.items() if k != command[0][1:]}, sandbox=sandbox)
+    unset = command[0][1:].split()
+    return run(command[1:], deadline, env={k: v for k, v in env.items() if k not in unset}, sandbox=sandbox)
 
 
 def _quoted(word: str) -> str:

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Signs that a GOROOT's sources are of several releases, found by reading them: cheap, and no proof.
+
+An archive unpacked over an older release leaves the older one's files in place. `go list` and all tools are content;
+compiling fails, since names are declared twice or are gone. The compiler gives the proof where there is a sign.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+
+from go_health_hook.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from go_health_hook.deadline import Deadline
+    from go_health_hook.subject import Subject
+
+# What `go list` is to print of each package: its import path, and the files that build for this platform.
+FORMAT = "{{.ImportPath}}{{range .GoFiles}} {{.}}{{end}}"
+FILE_MAX = 8 << 20
+# gofmt puts a declaration at the beginning of a line, and each one of a block behind one tab.
+DECLARED = re.compile(
+    rb"\n(?:func (?:\((?:\w+ )?\*?(\w+)(?:\[[^\]\n]*\])?\) )?(\w+)"
+    rb"|(?:var|const|type) (?:(\w+(?:, \w+)*)|\(\n((?:[^)\n][^\n]*\n|\n)*)\)))"
+)
+IN_BLOCK = re.compile(rb"^\t(\w+(?:, \w+)*)", re.MULTILINE)
+IMPORTED = re.compile(rb'\n(?:import |\t)(?:(\w+|\.) )?"([^"\n]+)"')
+COMMENT = re.compile(rb"//[^\n]*|/\*.*?\*/", re.DOTALL)
+RELEASE = re.compile(rb"\nconst Version = (\d+)")
+NO_NAMES = (b"_", b"init")
+
+
+class Signs:
+    """What reading the sources has shown.
+
+    twice     packages with a name that two of their files declare: {import path: one line}
+    missing   packages that use a name which the package they import does not declare: {import path: one line}
+    foreign   why others than root can change one of the files read, or an empty string
+    complete  whether all were read in time
+    """
+
+    __slots__ = ("complete", "foreign", "missing", "twice")
+
+    def __init__(self) -> None:
+        self.twice: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+        self.foreign = ""
+        self.complete = True
+
+
+class _Package:
+    __slots__ = ("declared", "uses")
+
+    def __init__(self) -> None:
+        self.declared: dict[bytes, str] = {}  # "Receiver.name" or ".name": the file
+        self.uses: dict[tuple[str, bytes], str] = {}  # (import path, name): the file
+
+
+def parse_listing(text: str) -> list[tuple[str, list[str]]]:
+    """Return the packages that `go list -f FORMAT` printed, with their files."""
+    lines = [line.split(" ") for line in text.splitlines() if line]
+    return [(words[0], words[1:]) for words in lines]
+
+
+def read_signs(
+    subject: Subject, goroot: str, packages: Sequence[tuple[str, list[str]]], last_of_runtime: str, deadline: Deadline
+) -> Signs:
+    """Read the sources of `packages`, in the order of their dependence, for signs of several releases.
+
+    What they use of each other is compared up to `last_of_runtime`: that is what every program is built of. Files that
+    cannot be read are left out.
+    """
+    signs = Signs()
+    known: dict[str, _Package] = {}
+    comparing = True
+    for path, files in packages:
+        if deadline.expired:
+            signs.complete = False
+            break
+        package = _Package()
+        for name, data in _texts(subject, f"{goroot}/src/{path}", files, signs):
+            code = COMMENT.sub(b"", data) if comparing or b"/*" in data else data
+            again = _declare(package, name, code)
+            if again:
+                signs.twice.setdefault(path, again)
+            if comparing:
+                _use(package, name, code)
+        if comparing:
+            known[path] = package
+        comparing = comparing and path != last_of_runtime
+    for path, package in known.items():
+        for (imported, used), file in package.uses.items():
+            other = known.get(imported)
+            if other is not None and b"." + used not in other.declared:
+                what = f"{clean(file)} uses {clean(used)} of {imported}, which does not have it"
+                signs.missing.setdefault(path, what)
+    return signs
+
+
+def release_of(subject: Subject, goroot: str) -> int | None:
+    """Return the minor number of the release that the sources are of, or None (internal/goversion, since Go 1.12)."""
+    texts = dict(_texts(subject, f"{goroot}/src/internal/goversion", ["goversion.go"], Signs()))
+    found = RELEASE.search(texts.get("goversion.go", b""))
+    return int(found.group(1)) if found else None
+
+
+def _texts(subject: Subject, directory: str, files: Sequence[str], signs: Signs) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the text of each file that can be read, a line's end before it."""
+    root = os.geteuid() == 0
+    try:
+        if root and not signs.foreign:
+            signs.foreign = subject.untrusted(directory)
+        place = subject.open_path(directory)
+    except OSError:
+        return
+    try:
+        for name in files:
+            try:
+                with open(_open(subject, directory, place, name), "rb", buffering=0) as file:
+                    info = os.fstat(file.fileno())
+                    if root and not signs.foreign and _changeable(info):
+                        signs.foreign = subject.untrusted(f"{directory}/{name}")
+                    if stat.S_ISREG(info.st_mode):
+                        yield name, b"\n" + file.read(FILE_MAX)
+            except OSError:
+                continue
+    finally:
+        os.close(place)
+
+
+def _open(subject: Subject, directory: str, place: int, name: str) -> int:
+    """Return a descriptor of a file in the open directory `place`. Raises OSError."""
+    try:
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=place)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return subject.open(f"{directory}/{name}")
+
+
+def _changeable(info: os.stat_result) -> bool:
+    """Whether it is worth asking who can change a file."""
+    return info.st_uid != 0 or bool(info.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _declare(package: _Package, file: str, code: bytes) -> str:
+    """Note what a file declares; return, in one line, a name that another file of the package has declared."""
+    again = ""
+    for receiver, function, names, block in DECLARED.findall(code):
+        if function:
+            keys = [receiver + b"." + function]
+        else:
+            lists = [names] if names else IN_BLOCK.findall(block)
+            keys = [b"." + name for each in lists for name in each.split(b", ")]
+        for key in keys:
+            if key[1:] in NO_NAMES or key.endswith(b"._"):
+                continue
+            other = package.declared.setdefault(key, file)
+            if other != file and not again:
+                again = f"{clean(key.lstrip(b'.'))} is declared in {clean(other)} and in {clean(file)}"
+    return again
+
+
+def _use(package: _Package, file: str, code: bytes) -> None:
+    """Note which names of which imported packages a file uses."""
+    head = code[: code.find(b"\nfunc ")] if b"\nfunc " in code else code
+    imports = {
+        alias or path.rpartition(b"/")[2]: os.fsdecode(path)
+        for alias, path in IMPORTED.findall(head)
+        if alias not in (b"_", b".")
+    }
+    if not imports:
+        return
+    for alias, name in set(re.findall(rb"(?<![\w.)\]])(" + b"|".join(imports) + rb")\.([A-Z]\w*)", code)):
+        package.uses.setdefault((imports[alias], name), file)

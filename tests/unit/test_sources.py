@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Signs that sources are of several releases, found by reading them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from go_health_hook.deadline import Deadline
+from go_health_hook.go import goenv, sources
+from go_health_hook.go.versions import parse_version
+from go_health_hook.subject import Subject
+
+ABI = """package abi
+
+// func Old() is gone.
+/*
+func Comment() {}
+*/
+const (
+\tA, B = 1, 2
+\t_ = 3
+)
+
+type T[P any] struct{}
+
+func (t *T[P]) M() {}
+func (T[P]) _() {}
+func init() {}
+func _() {}
+var text = "x"
+"""
+RUNTIME = """package runtime
+
+import (
+\t"internal/abi"
+\tother "math"
+)
+
+func f() { abi.A; x.abi.Z(); other.Q } // abi.Gone
+"""
+
+
+def signs(tmp_path: Path, **packages: dict[str, str]) -> sources.Signs:
+    listing = []
+    for name, files in packages.items():
+        path = name.replace("_", "/")
+        for file, text in files.items():
+            place = tmp_path / "src" / path / file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+        listing.append((path, list(files)))
+    return sources.read_signs(Subject("root", str(tmp_path)), "", listing, "runtime", Deadline(60))
+
+
+def test_sources_of_one_release_show_no_sign(tmp_path: Path) -> None:
+    more = "package abi\nfunc init() {}\nfunc _() {}\ntype U int\nfunc (u U) M() {}\n"
+    found = signs(tmp_path, internal_abi={"a.go": ABI, "b.go": more}, runtime={"r.go": RUNTIME})
+    assert (found.twice, found.missing, found.complete) == ({}, {}, True)
+
+
+@pytest.mark.parametrize(
+    ("again", "name"),
+    [
+        ("func (t *T[Q]) M() {}", "T.M"),
+        ("var B int", "B"),
+        ("const (\n\tC = 1\n\tA = 2\n)", "A"),
+        ("type T int", "T"),
+        ("func text() {}", "text"),
+    ],
+)
+def test_sources_name_declared_twice_is_a_sign(tmp_path: Path, again: str, name: str) -> None:
+    found = signs(tmp_path, internal_abi={"a.go": ABI, "old.go": f"package abi\n\n{again}\n"})
+    assert found.twice == {"internal/abi": f"{name} is declared in a.go and in old.go"}
+
+
+def test_sources_name_that_is_gone_is_a_sign(tmp_path: Path) -> None:
+    found = signs(tmp_path, internal_abi={"a.go": ABI}, runtime={"r.go": RUNTIME.replace("abi.A;", "abi.Gone;")})
+    assert found.missing == {"runtime": "r.go uses Gone of internal/abi, which does not have it"}
+
+
+@pytest.mark.root
+def test_sources_that_others_can_change_are_named(tmp_path: Path) -> None:
+    signs(tmp_path, internal_abi={"a.go": ABI})
+    tmp_path.chmod(0o755)
+    (tmp_path / "src/internal/abi/a.go").chmod(0o666)
+    assert "a.go is writable by everybody" in signs(tmp_path, internal_abi={"a.go": ABI}).foreign
+    os.chown(tmp_path / "src/internal/abi", 1000, 1000)
+    assert "internal/abi belongs to user 1000" in signs(tmp_path, internal_abi={"a.go": ABI}).foreign
+
+
+def test_sources_that_time_runs_out_for_are_not_complete(tmp_path: Path) -> None:
+    listing = [("internal/abi", ["a.go"])]
+    assert not sources.read_signs(Subject("root", str(tmp_path)), "", listing, "runtime", Deadline(0)).complete
+
+
+def test_goenv_is_read_as_go_reads_it() -> None:
+    text = "# A=1\n A=2\nA=3 \nA=4\nB\n=C\nb=5\nGOFLAGS=-x=y\r\n"
+    assert goenv.parse(text) == {"A": "3 ", "GOFLAGS": "-x=y\r"}
+
+
+@pytest.mark.parametrize("value", ["local", "auto", "path", "local+auto", ""])
+def test_goenv_own_toolchain_is_usual(value: str) -> None:
+    settings = {"GOTOOLCHAIN": value, "GOPROXY": "direct", "GOSUMDB": "off"}
+    assert not goenv.unusual(settings)
+    assert not goenv.elsewhere(settings, parse_version("go1.27.3"))
+
+
+@pytest.mark.parametrize("value", ["auto\r", '"local"', "default", "local ", " local", "go1.27.3\r", "1.22", "local+x"])
+def test_goenv_what_go_refuses_is_asked_of_go(value: str) -> None:
+    assert goenv.unusual({"GOTOOLCHAIN": value})
+    assert not goenv.elsewhere({"GOTOOLCHAIN": value}, parse_version("go1.27.3"))
+
+
+@pytest.mark.parametrize("value", ["go1.22.1", "go1.22.1+auto", "go1.27.2+path", "go1.27rc1"])
+def test_goenv_another_toolchain_is_elsewhere(value: str) -> None:
+    assert goenv.elsewhere({"GOTOOLCHAIN": value}, parse_version("go1.27.3")) == value
+
+
+def test_goenv_its_own_version_is_not_elsewhere() -> None:
+    assert not goenv.elsewhere({"GOTOOLCHAIN": "go1.27.3+auto"}, parse_version("go1.27.3"))
