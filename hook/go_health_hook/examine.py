@@ -172,7 +172,7 @@ def _work(
     configured = config.get("toolchain", "goroot")
     toolchain = toolchains.find(subject, goroot or ("" if configured == "auto" else configured))
     if toolchain is None:
-        nothing = "no Go toolchain is installed: nothing to protect"
+        nothing = toolchains.why_none(subject)
         send(("facts", {"cpu": _cpu(cgroup.read_chain())}))
         send(("nothing", nothing))
         for check in wanted:

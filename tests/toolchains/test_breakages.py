@@ -26,7 +26,7 @@ def test_a_healthy_toolchain_is_allowed(hook: Hook, version: str) -> None:
     assert status == 0, report
     assert report["verdict"] == "allow"
     assert report["toolchain"]["version"] == f"go{version}"
-    assert {r["check"]: r["status"] for r in report["results"] if r["severity"] == "required"} == dict.fromkeys(
+    assert {r["check"]: r["status"] for r in report["results"] if r["severity"] != "advisory"} == dict.fromkeys(
         ["goroot", "version", "stdlib", "cgroup", "gomaxprocs"], "pass"
     )
     assert report["cpu"]["actual_gomaxprocs"] == report["cpu"]["expected_gomaxprocs"]
@@ -294,8 +294,9 @@ def test_root_does_not_execute_what_others_can_write(hook: Hook, workshop: Path,
         replace(goroot / writable, (goroot / writable).read_bytes())
     (goroot / writable).chmod(0o777)
     status, report = hook.judge(goroot)
-    assert status == 1
-    assert "not executed as root" in finding(report, "goroot")["summary"]
+    assert status == 0
+    assert "nor executed as root" in finding(report, "goroot")["summary"]
+    assert finding(report, "goroot")["ground"] == "not-judged"
     assert finding(report, "version")["status"] == "skip"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from go_health_hook.go import goenv
 from go_health_hook.go.versions import Version, parse_version
 from go_health_hook.text import first_line
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from go_health_hook.run.result import Result
 
 ENV_NAMES = ("GOROOT", "GOVERSION", "GOTOOLDIR")
+# What go.env may set and a clean environment overrides (see process.run_series).
+HEEDING = "-GOTOOLCHAIN GOFLAGS"
 VERSIONED = ("compile", "link", "asm")  # every build runs all three
 
 
@@ -21,9 +24,10 @@ class Answers:
     """The results of `go env`, `go version`, each tool's -V=full, compiling a small source and parsing the key modules.
 
     A tool that cannot run on this machine is not asked: `tools` and `parsed` leave it out, `compiled` is then None.
+    `as_users` are commands that heed go.env, run only where it has settings that matter.
     """
 
-    __slots__ = ("compiled", "env", "parsed", "tools", "version")
+    __slots__ = ("as_users", "compiled", "env", "parsed", "tools", "version")
 
     def __init__(self, context: Context) -> None:
         toolchain = context.toolchain
@@ -38,12 +42,16 @@ class Answers:
             modules = {module: _sources(context, module) for module in context.config.get("toolchain", "modules")}
             modules = {module: files for module, files in modules.items() if files}
             commands += [[toolchain.gofmt, "-l", *files] for files in modules.values()]
+        heeding = goenv.unusual(settings_of(context))
+        if heeding:
+            commands += [[HEEDING, toolchain.go, "version"], [HEEDING, toolchain.go, "env", "GOVERSION"]]
         results = iter(toolchain.series(commands, context.deadline))
         self.version: Result = next(results)
         self.env: Result = next(results)
         self.tools: dict[str, Result] = {name: next(results) for name in asked}
         self.compiled: Result | None = next(results) if "compile" in asked else None
         self.parsed: dict[str, Result] = {module: next(results) for module in modules}
+        self.as_users: list[Result] = list(results)
 
     @property
     def formatter(self) -> str:
@@ -74,6 +82,19 @@ def own_version(context: Context) -> Version | None:
         return parse_version(line[0] if line else "")
     except (OSError, ValueError):
         return None
+
+
+def settings_of(context: Context) -> dict[str, str]:
+    """Return what go.env sets, read once a run; empty where it cannot be read, as for the go command itself."""
+
+    def read() -> dict[str, str]:
+        try:
+            return goenv.parse(context.toolchain.read("go.env") or "")
+        except OSError:
+            return {}
+
+    settings: dict[str, str] = context.shared("go.env", read)
+    return settings
 
 
 def _sources(context: Context, module: str) -> list[str]:

@@ -1,29 +1,120 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a toolchain is made whole again, in the words of what put it there."""
+"""How a toolchain is made whole again, in the words of what put it there, and findings that say so.
+
+Each remedy has a key, by which a gate may put its updater's words in its place:
+    reinstall   packages of the distribution or a vendor: bring them to one release
+    unpack      an archive: remove the directory, then unpack one release
+    redeploy    an image system: deploy another build
+    keep-out    a staged build: wait for another one
+    move        others can change it: use a Go that is root's
+    chmod       only some users may use it, or too many may write to it
+    setting     a setting of the toolchain's or ours
+    time        more time, or a quieter machine
+    later       to be judged again once the update is installed
+    machine     something about this machine, not about Go
+"""
 
 from __future__ import annotations
 
+import shlex
+
+from go_health_hook.checks._owners import owners
 from go_health_hook.text import clean
+from go_health_hook.verdict import FAIL, NOT_JUDGED, TIMEOUT, WARN, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from go_health_hook.checks import Context
+    from go_health_hook.run.result import Result
+
+    Evidence = Mapping[str, object]
+
+SILENCE = "set {check} = advisory in [checks] of /etc/go-health-hook.conf"
 
 
-def reinstall(context: Context) -> str:
-    """What to do about a toolchain that is damaged, incomplete or of several releases."""
+def reinstall(context: Context) -> tuple[str, str]:
+    """Return what to do about a toolchain that is damaged, incomplete or of several releases, and its key."""
     goroot = context.toolchain.goroot
     if context.subject.kind == "staged":
         return (
             "wait for a build whose Go is whole: this one does not become the default. "
             "To drop it: rpm-ostree cleanup -p, or ostree admin undeploy 0"
-        )
-    if not goroot.startswith("/usr/lib"):
-        return f"unpack the archive of one release anew at {clean(goroot)}, after removing what is there"
-    if context.subject.kind == "running" and _on_ostree():
-        return "deploy a build whose Go is whole (rpm-ostree upgrade, bootc upgrade), or go back: rpm-ostree rollback"
+        ), "keep-out"
+    packages = [p.name for p in owners(context).family]
+    if not packages and not goroot.startswith("/usr/lib"):
+        return f"remove {clean(goroot)} first, then unpack the archive of one release there", "unpack"
+    if context.subject.kind == "running" and goroot.startswith("/usr/") and _on_ostree():
+        return (
+            "deploy a build whose Go is whole (rpm-ostree upgrade, bootc upgrade), or go back: rpm-ostree rollback"
+        ), "redeploy"
+    names = "'golang*'"
+    if packages and not any(name.startswith("golang") for name in packages):
+        names = " ".join(shlex.quote(name) for name in sorted(set(packages)))
     # A reinstall alone would bring back the same mixture of releases.
-    return "bring all of it to one release, whole: dnf distro-sync 'golang*', then dnf reinstall 'golang*'"
+    return f"bring all of it to one release, whole: dnf distro-sync {names}, then dnf reinstall {names}", "reinstall"
+
+
+def broken(context: Context, summary: str, evidence: Evidence, status: str = FAIL) -> Finding:
+    """Return a finding on a toolchain that does not work, or (as a WARN) not wholly, with the remedy that fits it."""
+    remedy, key = reinstall(context)
+    return Finding(status, summary, remedy, evidence, remedy_key=key)
+
+
+def not_judged(summary: str, remedy: str, key: str, evidence: Evidence) -> Finding:
+    """Return a finding that says nothing for or against the toolchain."""
+    return Finding(WARN, summary, remedy, evidence, ground=NOT_JUDGED, remedy_key=key)
+
+
+def late(summary: str, by_hand: str, evidence: Evidence) -> Finding:
+    """Return the finding on a program that had not answered in time, which blames nobody."""
+    remedy = (
+        "try again when the machine is less busy, or allow more time in [budget] of /etc/go-health-hook.conf; "
+        f"by hand: {by_hand}"
+    )
+    return Finding(TIMEOUT, summary, remedy, evidence, remedy_key="time")
+
+
+def failed(context: Context, what: str, result: Result, by_hand: str, evidence: Evidence) -> Finding:
+    """Return the finding on a program of the toolchain's that failed: late, not judged, or broken."""
+    summary = f"{what} {result.why()}"
+    if result.timed_out:
+        return late(summary, by_hand, evidence)
+    return excuse(context, summary, result, evidence) or broken(context, summary, evidence)
+
+
+def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -> Finding | None:
+    """Return a finding that does not judge, where a failure is explained by something else than the toolchain."""
+    said = (result.stderr[:65536] + result.stdout[:65536]).decode("utf-8", "replace")
+    if "ermission denied" in said or "Operation not permitted" in said:
+        goroot = shlex.quote(clean(context.toolchain.goroot))
+        remedy = f"let other users read it (chmod -R o+rX {goroot}), or see what denies it: ausearch -m avc"
+        return not_judged(summary, remedy, "chmod", evidence)
+    if context.subject.kind == "incoming" and _needs_library(said):
+        # The library may come in the same transaction, and is not laid out with the toolchain.
+        remedy = "judge it once the update is installed: go-health-hook"
+        return not_judged(f"{summary}; a package of the same update may bring it", remedy, "later", evidence)
+    want = next((w for w in WANTS if w in said), "")
+    if want:
+        remedy = f"look after the machine ({want}), and judge Go by hand: go-health-hook"
+        return not_judged(summary, remedy, "machine", evidence)
+    return None
+
+
+# What programs say where the machine lacks something (strerror(3) and the Go runtime's words).
+WANTS = (
+    *("No space left on device", "no space left on device", "Disk quota exceeded", "disk quota exceeded"),
+    *("Too many open files", "too many open files", "Read-only file system", "read-only file system"),
+    *("Resource temporarily unavailable", "resource temporarily unavailable", "failed to create new OS thread"),
+    *("Text file busy", "text file busy", "Stale file handle", "stale NFS file handle"),
+)
+
+
+def _needs_library(said: str) -> bool:
+    """Whether the dynamic loader misses a library or a version of one (glibc and musl)."""
+    loader = "error while loading shared libraries" in said or "Error loading shared library" in said
+    return loader or (" not found (required by " in said and "version `" in said)
 
 
 def _on_ostree() -> bool:

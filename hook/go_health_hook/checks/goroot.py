@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The toolchain is there, whole, and nobody but root can change what root is asked to run."""
+"""The toolchain is there and whole; it is not judged where others can change it, or only some may use it."""
 
 from __future__ import annotations
 
 import os
+import shlex
 
 from go_health_hook.checks import Context
-from go_health_hook.checks._answers import ENV_NAMES, answers, own_version
-from go_health_hook.checks._remedies import reinstall
+from go_health_hook.checks._answers import ENV_NAMES, answers, own_version, settings_of
+from go_health_hook.checks._remedies import SILENCE, broken, failed, not_judged, reinstall
+from go_health_hook.go import goenv, trust
 from go_health_hook.go.versions import parse_version
-from go_health_hook.text import clean
-from go_health_hook.verdict import FAIL, PASS, TIMEOUT, WARN, Finding
+from go_health_hook.text import clean, first_line
+from go_health_hook.verdict import FAIL, PASS, WARN, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from go_health_hook.go.toolchain import Toolchain
 
 SEVERITY = "required"
 ORDER = 10
@@ -22,26 +28,41 @@ WANTED = ("vet", "cgo", "cover")
 
 
 def check(context: Context) -> Finding:
-    """Whether GOROOT is complete, trusted, and what the go command itself takes for GOROOT."""
+    """Return whether GOROOT is complete, open to all, and what the go command itself takes for GOROOT."""
     toolchain = context.toolchain
     evidence: dict[str, object] = {"goroot": toolchain.goroot, "found": toolchain.via}
     if toolchain.problem:
-        return Finding(FAIL, toolchain.problem, _where(context), evidence)
-    if toolchain.untrusted:
-        return Finding(
-            FAIL,
-            f"not executed as root: {toolchain.untrusted}",
-            f"make it root's alone (chown -R root:root, chmod -R go-w, on {clean(toolchain.goroot)} and its parents), "
-            "or name another toolchain in [toolchain] goroot",
-            evidence,
+        return Finding(FAIL, toolchain.problem, _where(context), evidence, remedy_key="setting")
+    if toolchain.foreign:
+        return _foreign(toolchain, toolchain.foreign, evidence)
+    shut = toolchain.closed
+    damage = "" if shut and not shut.readable else toolchain.broken(toolchain.go) or _incomplete(context)
+    if damage:
+        return broken(context, damage, evidence)
+    if shut:
+        goroot = shlex.quote(clean(toolchain.goroot))
+        remedy = f"where others are to use it: chmod -R o+rX {goroot}; else {SILENCE.format(check='goroot')}"
+        return not_judged(f"not judged: {shut.text}", remedy, "chmod", evidence)
+    if toolchain.lost:
+        # What alternatives(8) or a package set up is gone: typing "go" finds nothing.
+        return broken(context, f"Go is in {clean(toolchain.goroot)}, but {toolchain.lost}", evidence)
+    return _settings(context, evidence) or _agrees(context, evidence)
+
+
+def _foreign(toolchain: Toolchain, hindrance: trust.Hindrance, evidence: dict[str, object]) -> Finding:
+    """Return that it is not judged, since others can change it. The remedy takes nothing from its owner."""
+    goroot = shlex.quote(clean(toolchain.goroot))
+    silence = SILENCE.format(check="goroot")
+    summary = f"not judged, nor executed as root: {hindrance.text}"
+    if hindrance.kind == trust.WRITABLE and toolchain.goroot.startswith(("/usr/", "/opt/")):
+        return not_judged(
+            summary, f"if only root is to change it: chmod -R go-w {goroot}; else {silence}", "chmod", evidence
         )
-    broken = toolchain.broken(toolchain.go) or _incomplete(context)
-    if broken:
-        return Finding(FAIL, broken, reinstall(context), evidence)
-    elsewhere = _goes_elsewhere(context)
-    if elsewhere:
-        return Finding(FAIL, elsewhere, f"set GOTOOLCHAIN=local in {clean(toolchain.goroot)}/go.env", evidence)
-    return _agrees(context, evidence)
+    remedy = (
+        "to have a Go judged, put one that only root can change in /usr/local or /opt, or dnf install golang, and name "
+        f"it in [toolchain] goroot of /etc/go-health-hook.conf; else {silence}"
+    )
+    return not_judged(summary, remedy, "move", evidence)
 
 
 def _where(context: Context) -> str:
@@ -68,36 +89,42 @@ def _incomplete(context: Context) -> str:
     return ""
 
 
-def _goes_elsewhere(context: Context) -> str:
-    """What go.env says of GOTOOLCHAIN, where that names another toolchain (go.dev/doc/toolchain)."""
-    text = context.toolchain.read("go.env") or ""
-    for line in text.splitlines():
-        name, _, value = line.strip().partition("=")
-        if name != "GOTOOLCHAIN":
+def _settings(context: Context, evidence: dict[str, object]) -> Finding | None:
+    """Return what is wrong with go.env, or None: it sends commands elsewhere, or the go command refuses it."""
+    path = f"{context.toolchain.goroot}/go.env"
+    settings = settings_of(context)
+    other = goenv.elsewhere(settings, own_version(context))
+    if other:
+        return Finding(
+            FAIL,
+            f"go.env sends every command to another toolchain: GOTOOLCHAIN={other}",
+            f"set GOTOOLCHAIN=local in {clean(path)}",
+            evidence,
+            remedy_key="setting",
+        )
+    for answer in answers(context).as_users:
+        said = first_line(answer.stderr)
+        # A user's own module, or a helper that the view does not show, says nothing about go.env.
+        if answer.ok or answer.timed_out or not said.startswith("go: ") or "go.mod" in said or "GOCACHEPROG" in said:
             continue
-        first, plus, rest = value.strip().partition("+")
-        if plus and rest not in ("auto", "path"):
-            return f"go.env has a GOTOOLCHAIN that go does not take: {clean(value.strip(), 60)}"
-        if first in ("", "local", "auto", "path"):
-            return ""
-        try:
-            if parse_version(first) == own_version(context):
-                return ""
-        except ValueError:
-            pass
-        return f"go.env sends every command to another toolchain: GOTOOLCHAIN={clean(value.strip(), 60)}"
-    return ""
+        evidence["go.env"] = " ".join(f"{name}={value}" for name, value in settings.items())
+        return Finding(
+            FAIL,
+            f"go.env has a setting that go does not take: {said[4:]}",
+            f"correct that line of {clean(path)}; carriage returns: sed -i 's/\\r$//' {shlex.quote(clean(path))}",
+            evidence,
+            remedy_key="setting",
+        )
+    return None
 
 
 def _agrees(context: Context, evidence: dict[str, object]) -> Finding:
     toolchain = context.toolchain
     answer = answers(context).env
     evidence["sandbox"] = answer.sandbox
-    if answer.timed_out:
-        return Finding(TIMEOUT, f"go env {answer.why()}", "run it by hand: go env GOROOT", evidence)
     lines = os.fsdecode(answer.stdout).rstrip("\n").split("\n")
     if not answer.ok or len(lines) != len(ENV_NAMES):
-        return Finding(FAIL, f"go env {answer.why()}", reinstall(context), evidence)
+        return failed(context, "go env", answer, "go env GOROOT", evidence)
     said, version, tools = lines
     evidence.update({"go env GOROOT": said, "go env GOVERSION": version, "go env GOTOOLDIR": tools})
     try:
@@ -108,23 +135,20 @@ def _agrees(context: Context, evidence: dict[str, object]) -> Finding:
         return Finding(
             FAIL,
             f"the go command takes {clean(said) or 'nothing'} for GOROOT, not {clean(toolchain.goroot)}",
-            "remove GOROOT from go.env, or reinstall: this go was built for another place",
+            f"put it where it was built for, or {reinstall(context)[0]}",
             evidence,
+            remedy_key=reinstall(context)[1],
         )
     missing = [t for t in WANTED if not context.subject.exists(toolchain.tool(t))]
     if missing:
-        return Finding(WARN, f"tools missing: {', '.join(missing)}", reinstall(context), evidence)
+        return broken(context, f"tools missing: {', '.join(missing)}", evidence, WARN)
     unformatting = toolchain.broken(toolchain.gofmt) or answers(context).formatter
     if unformatting:
-        return Finding(WARN, unformatting, reinstall(context), evidence)
+        return broken(context, unformatting, evidence, WARN)
     absent = [n for n in ("VERSION", "go.env") if not context.subject.exists(f"{toolchain.goroot}/{n}")]
     if "go.env" in absent and _has_go_env(version):
-        return Finding(
-            WARN,
-            f"{clean(toolchain.goroot)}/go.env is missing: Go falls back to its defaults",
-            reinstall(context),
-            evidence,
-        )
+        missing_env = f"{clean(toolchain.goroot)}/go.env is missing: Go falls back to its defaults"
+        return broken(context, missing_env, evidence, WARN)
     note = " (no VERSION file: installed without documentation)" if "VERSION" in absent else ""
     return Finding(PASS, f"{clean(toolchain.goroot)} is complete{note}", "", evidence)
 

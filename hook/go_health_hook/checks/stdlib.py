@@ -4,71 +4,81 @@
 from __future__ import annotations
 
 from go_health_hook.checks import Context
-from go_health_hook.checks._answers import answers, unparsed
-from go_health_hook.checks._remedies import reinstall
+from go_health_hook.checks._answers import answers, own_version, settings_of, unparsed
+from go_health_hook.checks._remedies import SILENCE, broken, excuse, failed, late, not_judged, reinstall
+from go_health_hook.go import goenv, sources
 from go_health_hook.go.cache import build_cache
-from go_health_hook.run.process import Running
 from go_health_hook.run.result import Result
 from go_health_hook.text import clean, first_line
-from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, WARN, Finding
+from go_health_hook.verdict import PASS, SKIP, WARN, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from go_health_hook.run.process import Running
 
 SEVERITY = "required"
 ORDER = 30
 
+# How many packages with signs of several releases are compiled: signs that prove false cost time.
+MAX_PROOFS = 3
+# How many packages are compiled where src is of another release, and what the compiler says of a later one's.
+MAX_READ = 100
+REFUSED = b" is not allowed in the standard library"
+# What it says of a name that two files declare (types2: redeclared objects, methods).
+REDECLARED = ("redeclared in this block", "already declared")
+
 
 def check(context: Context) -> Finding:
-    """Whether `go list -deps` resolves the key modules, their sources parse, and the compiler compiles."""
+    """Return whether the key modules resolve, the sources are of one release, and the compiler compiles."""
     toolchain = context.toolchain
     if not toolchain.runnable:
         return Finding(SKIP, "go is not run: see goroot")
     modules = context.config.get("toolchain", "modules")
     cache = build_cache()
-    listing = _list(context, modules, cache) if modules else None
+    listing = _list(context, modules, cache)
     try:
         given = answers(context)
     finally:
-        listed = listing.wait() if listing else None
-    if cache and listed is not None and _unlisted(context, listed) and not listed.timed_out:
+        listed = listing.wait()
+    if cache and _unlisted(context, listed) and not listed.timed_out:
         # A full disk or a damaged cache is not the toolchain's fault: ask again with a cache of this run's own.
         listed = _list(context, modules, "").wait()
     evidence: dict[str, object] = {"modules": " ".join(modules)}
-    if listed is not None:
-        packages = listed.stdout.split()
-        evidence["packages"] = len(packages)
-        wrong = _unlisted(context, listed)
-        if listed.timed_out:
-            return Finding(
-                TIMEOUT, f"go list -deps {wrong}", f"run it by hand: go list -deps {' '.join(modules)}", evidence
-            )
-        if wrong:
-            return Finding(FAIL, f"the standard library does not resolve: {wrong}", reinstall(context), evidence)
+    packages = sources.parse_listing(listed.out)
+    evidence["packages"] = len(packages)
+    wrong = _unlisted(context, listed)
+    if listed.timed_out:
+        return late(f"go list -deps {wrong}", f"go list -deps {' '.join(modules)}", evidence)
+    if wrong:
+        return _unresolved(context, wrong, listed, evidence)
     for module, answer in given.parsed.items():
         if answer.timed_out:
-            return Finding(TIMEOUT, f"parsing {module} {answer.why()}", f"run it by hand: go vet {module}", evidence)
+            return late(f"parsing {module} {answer.why()}", f"go vet {module}", evidence)
         said = unparsed(answer)
         if said:
-            return Finding(FAIL, f"{module} does not parse: {said}", reinstall(context), evidence)
+            return broken(context, f"{module} does not parse: {said}", evidence)
     compiled = given.compiled
     if compiled is not None and not compiled.ok:
-        status = TIMEOUT if compiled.timed_out else FAIL
-        return Finding(status, f"the compiler does not compile: {compiled.why()}", reinstall(context), evidence)
+        return failed(context, "the compiler does not compile:", compiled, "go build std", evidence)
+    mixed = _mixed(context, packages, evidence)
+    if mixed is not None:
+        return mixed
     if context.deep:
         return _deep(context, evidence)
     if compiled is None:
         return Finding(SKIP, "the compiler is not run: see goroot", "", evidence)
     said = f"{' '.join(modules) or 'no module'} loads, the compiler compiles"
     if modules and (given.formatter or not given.parsed):
-        return Finding(
-            WARN, f"{said}, but its sources were not parsed: see goroot on gofmt", reinstall(context), evidence
-        )
+        return broken(context, f"{said}, but its sources were not parsed: see goroot on gofmt", evidence, WARN)
     return Finding(PASS, said, "", evidence)
 
 
 def _list(context: Context, modules: list[str], cache: str) -> Running:
     toolchain = context.toolchain
     env = toolchain.cache_environment(cache)
-    sandbox = toolchain.sandbox(writable=cache)
-    return toolchain.start([toolchain.go, "list", "-deps", *modules], context.deadline, env=env, sandbox=sandbox)
+    sandbox = toolchain.sandbox(writable=cache, own_settings=goenv.unusual(settings_of(context)))
+    argv = [toolchain.go, "list", "-deps", "-f", sources.FORMAT, "runtime", *modules]
+    return toolchain.start(argv, context.deadline, env=env, sandbox=sandbox)
 
 
 def _unlisted(context: Context, answer: Result) -> str:
@@ -77,8 +87,102 @@ def _unlisted(context: Context, answer: Result) -> str:
     if answer.stderr.strip():
         return _said(context, answer)
     modules = context.config.get("toolchain", "modules")
-    missing = [m for m in modules if m.encode() not in answer.stdout.split()]
+    listed = {path for path, _ in sources.parse_listing(answer.out)}
+    missing = [m for m in ("runtime", *modules) if m not in listed]
     return f"go list does not name {', '.join(missing)}" if missing else ""
+
+
+def _unresolved(context: Context, wrong: str, answer: Result, evidence: dict[str, object]) -> Finding:
+    """Return that the standard library does not resolve, or that this could not be told."""
+    summary = f"the standard library does not resolve: {wrong}"
+    if "GOCACHEPROG" in summary:
+        # Without a view go.env cannot be kept out, and the helper that it names may be users' alone.
+        remedy = f"install bubblewrap, by which go.env is kept out of the check; else {SILENCE.format(check='stdlib')}"
+        return not_judged(summary, remedy, "setting", evidence)
+    return excuse(context, summary, answer, evidence) or broken(context, summary, evidence)
+
+
+def _mixed(context: Context, packages: list[tuple[str, list[str]]], evidence: dict[str, object]) -> Finding | None:
+    """Return that sources of several releases lie in src, or that others can change them, or None.
+
+    What is read gives a sign only; the compiler has the word.
+    """
+    toolchain = context.toolchain
+    signs = sources.read_signs(context.subject, toolchain.goroot, packages, "runtime", context.deadline)
+    if signs.foreign:
+        # Not proof of anything, and whoever can change them could hold updates back: no word on what was found.
+        remedy = (
+            f"if only root is to change it: chmod -R go-w on the folder named; else {SILENCE.format(check='stdlib')}"
+        )
+        return not_judged(f"not judged: {signs.foreign}", remedy, "chmod", evidence)
+    files = dict(packages)
+    for package, sign in list(signs.twice.items())[:MAX_PROOFS]:
+        evidence[f"sign in {package}"] = sign
+        answer = _compile(context, package, files[package])
+        said = next((line for line in answer.stdout.splitlines() if any(w.encode() in line for w in REDECLARED)), b"")
+        if answer.timed_out:
+            return _unproven(context, sign, evidence)
+        if said:
+            return _several(context, clean(said.strip()), evidence)
+    package = next(iter(signs.missing), "")
+    sign = signs.missing.get(package, "")
+    other = "" if sign else _other_release(context)
+    if other:
+        package, sign = "runtime", other
+        refused = _refused(context, packages)
+        if refused:
+            return _several(context, refused, evidence)
+    if not sign:
+        return None
+    evidence[f"sign in {package}"] = sign
+    built = toolchain.start([toolchain.go, "build", package], context.deadline, sandbox=toolchain.sandbox()).wait()
+    if built.timed_out:
+        return _unproven(context, sign, evidence)
+    if built.ok:
+        return None
+    said = next((line for line in built.stderr.splitlines() if line.strip() and not line.startswith(b"#")), b"")
+    return excuse(context, sign, built, evidence) or _several(context, clean(said.strip()), evidence)
+
+
+def _compile(context: Context, package: str, files: list[str]) -> Result:
+    """Have the compiler read one package without what it imports: it still says which names are declared twice."""
+    return context.toolchain.start(_compilation(context, package, files), context.deadline).wait()
+
+
+def _compilation(context: Context, package: str, files: list[str]) -> list[str]:
+    toolchain = context.toolchain
+    directory = f"{toolchain.goroot}/src/{package}"
+    argv = [toolchain.tool("compile"), "-e", "-std", "-+", "-p", package, "-o", "/dev/null"]
+    return [*argv, *(f"{directory}/{name}" for name in files)]
+
+
+def _other_release(context: Context) -> str:
+    """Return, in one line, that src is of another release than the go command, or an empty string."""
+    own, release = own_version(context), sources.release_of(context.subject, context.toolchain.goroot)
+    if own is None or own.minor is None or release is None or release == own.minor:
+        return ""
+    return f"src is of Go 1.{release}, the go command of {own.name}"
+
+
+def _refused(context: Context, packages: list[tuple[str, list[str]]]) -> str:
+    """Return what the compiler refuses in sources of a later release, whatever they import, or an empty string."""
+    toolchain = context.toolchain
+    commands = [_compilation(context, path, files) for path, files in packages[:MAX_READ] if files]
+    for answer in toolchain.series(commands, context.deadline):
+        for line in answer.stdout.splitlines():
+            if line.endswith(REFUSED):
+                return clean(line.strip())
+    return ""
+
+
+def _several(context: Context, said: str, evidence: dict[str, object]) -> Finding:
+    return broken(context, f"src has files of several releases: {said}", evidence)
+
+
+def _unproven(context: Context, sign: str, evidence: dict[str, object]) -> Finding:
+    """Return that there is a sign of several releases, which there was no time to have compiled."""
+    remedy = f"see whether it builds: go build std; if not, {reinstall(context)[0]}"
+    return not_judged(f"src may have files of several releases: {sign}", remedy, "time", evidence)
 
 
 def _said(context: Context, answer: Result) -> str:
@@ -97,11 +201,14 @@ def _deep(context: Context, evidence: dict[str, object]) -> Finding:
         answer = answer if again.timed_out else again
     evidence["handshake"] = first_line(answer.stdout) or first_line(answer.stderr)
     evidence["build cache"] = cache or "none that lasts"
-    by_hand = "run it by hand: go build crypto/tls && go vet crypto/tls"
+    by_hand = "go build crypto/tls && go vet crypto/tls"
     if answer.timed_out:
-        return Finding(TIMEOUT, f"building and running a TLS handshake {answer.why()}", by_hand, evidence)
+        return late(f"building and running a TLS handshake {answer.why()}", by_hand, evidence)
     if _unshaken(answer):
-        return Finding(FAIL, f"a TLS handshake built with it {answer.why()}", by_hand, evidence)
+        # The first line of a compiler's errors is a heading.
+        said = next((line for line in answer.stderr.splitlines() if line.strip() and not line.startswith(b"#")), b"")
+        summary = f"a TLS handshake built with it does not work: {clean(said.strip()) or answer.why()}"
+        return excuse(context, summary, answer, evidence) or broken(context, summary, evidence)
     return Finding(PASS, f"{clean(answer.out)}: a program that uses crypto/tls was built and run", "", evidence)
 
 

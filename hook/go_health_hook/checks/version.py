@@ -6,11 +6,11 @@ from __future__ import annotations
 from go_health_hook.checks import Context
 from go_health_hook.checks._answers import answers
 from go_health_hook.checks._owners import owners
-from go_health_hook.checks._remedies import reinstall
+from go_health_hook.checks._remedies import broken, failed
 from go_health_hook.go import buildinfo
 from go_health_hook.go.versions import Version, parse_version, parse_version_output
 from go_health_hook.text import clean, first_line
-from go_health_hook.verdict import FAIL, PASS, SKIP, TIMEOUT, Finding
+from go_health_hook.verdict import PASS, SKIP, Finding
 
 SEVERITY = "required"
 ORDER = 20
@@ -24,40 +24,32 @@ def check(context: Context) -> Finding:
     given = answers(context)
     answer = given.version
     evidence: dict[str, object] = {"go version": first_line(answer.stdout) or first_line(answer.stderr)}
-    if answer.timed_out:
-        return Finding(TIMEOUT, f"go version {answer.why()}", "run it by hand: go version", evidence)
     if not answer.ok:
-        return Finding(FAIL, f"go version {answer.why()}", reinstall(context), evidence)
+        return failed(context, "go version", answer, "go version", evidence)
     if answer.stderr.strip():
         # A distribution's go without /proc prints its error and still exits 0.
         said = first_line(answer.stderr, 200)
-        return Finding(FAIL, f"go version prints an error beside its version: {said}", reinstall(context), evidence)
+        return broken(context, f"go version prints an error beside its version: {said}", evidence)
     try:
         version, platform = parse_version_output(first_line(answer.stdout, 1000))
     except ValueError as error:
-        return Finding(FAIL, f"go version says something else: {error}", reinstall(context), evidence)
+        return broken(context, f"go version says something else: {error}", evidence)
     evidence["platform"] = platform
     context.facts["version"] = version.name
     for name, tool in given.tools.items():
         evidence[f"{name} -V=full"] = first_line(tool.stdout) or first_line(tool.stderr)
-        if tool.timed_out:
-            return Finding(TIMEOUT, f"{name} -V=full {tool.why()}", f"run it by hand: go tool {name} -V=full", evidence)
         if not tool.ok:
-            return Finding(FAIL, f"{name} -V=full {tool.why()}", reinstall(context), evidence)
+            return failed(context, f"{name} -V=full", tool, f"go tool {name} -V=full", evidence)
         wrong = _differs(version, first_line(tool.stdout, 1000).removeprefix(f"{name} version ").split(" buildID=")[0])
         if wrong:
             # The words of cmd/go's own error (golang/go#57685).
-            return Finding(
-                FAIL,
-                f"mixed GOROOT: {name} version {wrong} does not match go tool version {version}",
-                reinstall(context),
-                evidence,
-            )
+            mixed = f"mixed GOROOT: {name} version {wrong} does not match go tool version {version}"
+            return broken(context, mixed, evidence)
     formatter = _gofmt(context)
     evidence["gofmt, built with"] = formatter
     wrong = _differs(version, formatter) if formatter else ""
     if wrong:
-        return Finding(FAIL, f"mixed GOROOT: gofmt is of {wrong}, go of {version}", reinstall(context), evidence)
+        return broken(context, f"mixed GOROOT: gofmt is of {wrong}, go of {version}", evidence)
     return _files_agree(context, version, evidence)
 
 
@@ -77,26 +69,19 @@ def _files_agree(context: Context, version: Version, evidence: dict[str, object]
     try:
         text = context.toolchain.read("VERSION")
     except OSError as error:
-        return Finding(FAIL, f"the VERSION file cannot be read: {error.strerror}", reinstall(context), evidence)
+        return broken(context, f"the VERSION file cannot be read: {error.strerror}", evidence)
     if text is not None:
         line = clean(text.split("\n", 1)[0].strip(), 120)
         evidence["VERSION"] = line
         wrong = _differs(version, line)
         if wrong:
-            return Finding(
-                FAIL, f"the VERSION file says {wrong}, go version says {version}", reinstall(context), evidence
-            )
+            return broken(context, f"the VERSION file says {wrong}, go version says {version}", evidence)
     owner = owners(context).go
     if owner is not None:
         evidence["package"] = owner.nevra
         packed = _packed(owner.version)
         if packed is not None and not version.devel and packed != version:
-            return Finding(
-                FAIL,
-                f"{owner.nevra} has brought go {packed.name}, go version says {version}",
-                reinstall(context),
-                evidence,
-            )
+            return broken(context, f"{owner.nevra} has brought go {packed.name}, go version says {version}", evidence)
     return Finding(PASS, f"{version.name}, and its tools agree", "", evidence)
 
 

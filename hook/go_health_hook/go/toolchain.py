@@ -10,7 +10,8 @@ import errno
 import os
 import stat
 
-from go_health_hook.go import elf
+from go_health_hook.go import elf, trust
+from go_health_hook.go.elsewhere import is_goroot, unjudged
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -26,27 +27,35 @@ if TYPE_CHECKING:
 # Where `go` is looked for. Root's own PATH is not asked: sudo and cron bring a user's along.
 SEARCH = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
 FAMILIAR = ("/usr/lib/golang", "/usr/local/go")
+# Where only packages put programs: a link there that leads nowhere is not one that a person left behind.
+PACKAGED = ("/usr/bin", "/usr/sbin")
 PROBES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "probes")
 PROBES_INSIDE = "/tmp/probes"
-# Below GOROOT, what decides beside the programs: settings, and the sources that are compiled.
+
+# Below GOROOT, what is read before anything is run. The sources of each package are looked at when they are read.
 DECISIVE = ("go.env", "VERSION", "src", "src/runtime", "src/crypto", "src/crypto/tls", "pkg/include", "lib")
+# Which of the sources are asked whether they can be read: where one cannot, the others cannot either.
+READ = ("src/runtime", "src/runtime/proc.go", "src/crypto/tls", "src/crypto/tls/tls.go")
 
 
 class Toolchain:
     """A GOROOT of a subject. All paths are the subject's.
 
-    `problem` says why it is none (a dangling link, a file …); `untrusted` why root must not execute it. Either way
-    nothing of it is run.
+    `problem` says why it is none (a dangling link, a file …). `foreign` says why root must not execute it, `closed` why
+    the user whom its programs run as cannot. In each of these cases nothing of it is run. `lost` names the link that
+    the distribution's users follow and that leads nowhere.
     """
 
-    __slots__ = ("goroot", "problem", "subject", "tools", "untrusted", "via")
+    __slots__ = ("closed", "foreign", "goroot", "lost", "problem", "subject", "tools", "via")
 
     def __init__(self, subject: Subject, goroot: str, via: str) -> None:
         self.subject = subject
         self.goroot = goroot
         self.via = via
         self.problem = ""
-        self.untrusted = ""
+        self.lost = ""
+        self.foreign: trust.Hindrance | None = None
+        self.closed: trust.Hindrance | None = None
         self.tools = ""
         try:
             self.goroot = subject.realpath(goroot)
@@ -59,8 +68,18 @@ class Toolchain:
         if self.problem:
             return
         self.tools = self._tool_directory()
+        programs = [self.go, *(self.tool(t) for t in ("compile", "link", "asm"))]
         if os.geteuid() == 0:
-            self.untrusted = self._untrusted()
+            decisive = [f"{self.goroot}/{name}" for name in DECISIVE]
+            self.foreign = trust.changeable(subject, [*programs, self.gofmt, self.tools, *decisive, self.goroot])
+        if not self.foreign:
+            self.closed = trust.closed(subject, self.goroot, programs, [f"{self.goroot}/{name}" for name in READ])
+
+    @property
+    def untrusted(self) -> str:
+        """Why nothing of it is run, for root's or its users' sake, or an empty string."""
+        hindrance = self.foreign or self.closed
+        return hindrance.text if hindrance else ""
 
     @property
     def go(self) -> str:
@@ -91,17 +110,6 @@ class Toolchain:
         if len(names) > 1:
             names = [n for n in names if not self.broken(f"{base}/{n}/compile")] or names
         return f"{base}/{names[0]}" if names else f"{base}/linux_unknown"
-
-    def _untrusted(self) -> str:
-        tools = [self.tools, *(self.tool(t) for t in ("compile", "link", "asm"))]
-        for path in (self.go, self.gofmt, *tools, *(f"{self.goroot}/{name}" for name in DECISIVE), self.goroot):
-            try:
-                why = self.subject.untrusted(path)
-            except OSError:
-                continue  # what is missing is neither executed nor read
-            if why:
-                return why
-        return ""
 
     def read(self, name: str, limit: int = 65536) -> str | None:
         """The text of a file below GOROOT, cut at `limit` bytes, or None where it is not there.
@@ -158,13 +166,20 @@ class Toolchain:
             return {}
         return {"GOCACHE": "/tmp/writable" if host().bwrap else cache}
 
-    def sandbox(self, writable: str = "") -> Sandbox:
-        """The view its programs are run in: the subject's root, the toolchain where it is, our probe sources."""
+    def sandbox(self, writable: str = "", own_settings: bool = False) -> Sandbox:
+        """The view its programs are run in: the subject's root, the toolchain where it is, our probe sources.
+
+        With `own_settings` a go.env without settings lies over the toolchain's, where there is a view: what an admin
+        has set there, as a GOCACHEPROG, cannot all be overridden by the environment.
+        """
         from go_health_hook.run.sandbox import Sandbox
 
         binds = [(os.path.realpath(source), target) for source, target in self.subject.binds]
         paths = [] if self.subject.binds else self._outside_usr()
-        return Sandbox(self.subject.root, binds, [(PROBES, self._probes())], writable, paths)
+        helpers = [(PROBES, self._probes())]
+        if own_settings and self.subject.exists(f"{self.goroot}/go.env"):
+            helpers.append((f"{PROBES}/go.env", self.subject.realpath(f"{self.goroot}/go.env")))
+        return Sandbox(self.subject.root, binds, helpers, writable, paths)
 
     def _outside_usr(self) -> list[str]:
         """GOROOT, and what links in it lead to, where the sandbox's /usr does not have it."""
@@ -215,11 +230,6 @@ def _path_problem(path: str, error: OSError) -> str:
     return f"{asked}: {error.strerror}"
 
 
-def is_goroot(subject: Subject, path: str) -> bool:
-    """Whether a directory looks like a GOROOT, a damaged one included."""
-    return any(subject.exists(f"{path}/{name}") for name in ("pkg/tool", "src/runtime", "VERSION", "go.env"))
-
-
 def _is_remains(subject: Subject, path: str) -> bool:
     """Whether a directory holds nothing that could run: a package that is gone leaves what it did not own behind."""
     try:
@@ -231,17 +241,18 @@ def _is_remains(subject: Subject, path: str) -> bool:
 
 
 def find(subject: Subject, goroot: str = "") -> Toolchain | None:
-    """Find the toolchain to judge, or None where there is none.
+    """Find the toolchain to judge, or None where there is none (`why_none` says what there is instead).
 
     `goroot` is what a person or the configuration says. Otherwise: the environment's GOROOT when not root and the
     subject is the running root, then `go` on the search path through links and alternatives, then the familiar places;
-    what an uninstalled Go left behind in one of those counts only while a `go` still leads there.
+    what an uninstalled Go left behind in one of those counts only while the distribution's `go` still leads there.
     """
     if goroot:
         return Toolchain(subject, goroot, "given")
     if os.geteuid() != 0 and subject.kind == "running" and os.environ.get("GOROOT"):
         return Toolchain(subject, os.environ["GOROOT"], "GOROOT in the environment")
-    dangling = ""
+    dangling = lost = ""
+    other = False  # a `go` that works and lies in no GOROOT
     for directory in SEARCH:
         link = f"{directory}/go"
         if not subject.has_name(link):
@@ -250,18 +261,37 @@ def find(subject: Subject, goroot: str = "") -> Toolchain | None:
             real = subject.realpath(link)
         except OSError as error:
             dangling = dangling or _path_problem(link, error)
+            if directory in PACKAGED:
+                lost = lost or _path_problem(link, error)
             continue
         home = os.path.dirname(os.path.dirname(real))
         if real.endswith("/bin/go") and is_goroot(subject, home):
             return Toolchain(subject, home, link)
+        other = True
     for path in FAMILIAR:
-        if subject.has_name(path) and (dangling or not _is_remains(subject, path)):
+        if subject.has_name(path) and (lost or not _is_remains(subject, path)):
             found = Toolchain(subject, path, path)
             if dangling and not found.problem:
                 found.via = f"{path} ({dangling})"
+                found.lost = lost if path == FAMILIAR[0] and not other else ""
             return found
-    if dangling:
-        lost = Toolchain(subject, "/usr/lib/golang", "go on the search path")
-        lost.problem = dangling
-        return lost
-    return None
+    return None if other or not lost else _gone(subject, lost)
+
+
+def why_none(subject: Subject) -> str:
+    """Return, in one line, what answers to `go` in a subject in which `find` finds no toolchain."""
+    return unjudged(subject, SEARCH)
+
+
+def _gone(subject: Subject, lost: str) -> Toolchain | None:
+    """The toolchain that the distribution's packages should have brought and that is gone, or None.
+
+    Where no package says so, the link is one that was left behind when Go was removed: there is nothing to protect.
+    """
+    from go_health_hook.linux.rpmdb import ownership
+
+    if not ownership(subject.root, FAMILIAR[0]).packages:
+        return None
+    gone = Toolchain(subject, FAMILIAR[0], "go on the search path")
+    gone.problem = lost
+    return gone
