@@ -11,11 +11,14 @@ from pathlib import Path
 from go_health_hook import cli
 
 TREE = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/FLEET.md", "conf/usr/lib/systemd/catalog/go-health-hook.catalog")
+DOCUMENTS = (
+    *("README.md", "NEWS", "conf/usr/lib/systemd/catalog/go-health-hook.catalog"),
+    *sorted(str(path.relative_to(TREE)) for path in (TREE / "docs").glob("*.md")),
+)
 NAMED = re.compile(r"(?<![/\w.-])go-health-hook((?: -{1,2}[a-z-]+)*) ?([a-z]+)?((?: --[a-z-]+)*)")
 # Words after our name that go on with a sentence.
 PROSE = {"is", "could", "had", "has", "cannot", "itself", "maintainers", "as", "and", "metrics", "status", "takes"}
-PROSE |= {"kept", "refused", "would", "will", "checks", "judges", "gates", "to", "does", "lifted", "so"}
+PROSE |= {"keeps", "kept", "refused", "would", "will", "checks", "judges", "gates", "to", "does", "lifted", "so"}
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
@@ -66,3 +69,17 @@ def test_a_command_that_does_not_exist_is_noticed() -> None:
     assert wrong("see go-health-hook status --all")
     assert wrong("go-health-hook --quickly")
     assert not wrong("go-health-hook override --for 2h --reason TEXT")
+
+
+def test_readme_fits_two_hundred_lines() -> None:
+    assert len((TREE / "README.md").read_text().splitlines()) <= 200
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = []
+    for name in DOCUMENTS:
+        text = (TREE / name).read_text()
+        for target in re.findall(r"\]\(([^)#]+)", text):
+            if "://" not in target and not ((TREE / name).parent / target).exists():
+                broken.append(f"{name}: {target}")
+    assert not broken

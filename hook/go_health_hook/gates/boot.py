@@ -119,7 +119,7 @@ def wired(view: View) -> Wired:
         remedy = f"systemctl unmask {BOOT_UNIT}" if state == "masked" else add_to_image("go-health-hook-rpm-ostree")
         return Wired(NOT_WIRED, f"{BOOT_UNIT} is {state}", remedy)
     if not view.pulled_in(BOOT_UNIT):
-        return Wired(NOT_WIRED, f"{BOOT_UNIT} is not enabled", f"systemctl enable {BOOT_UNIT}")
+        return Wired(NOT_WIRED, f"no target wants {BOOT_UNIT}", f"systemctl add-wants multi-user.target {BOOT_UNIT}")
     return Wired(WIRED, BOOT_UNIT)
 
 

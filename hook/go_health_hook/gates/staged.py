@@ -345,7 +345,7 @@ def wired(view: View) -> Wired:
     if view.asked and active != "active":
         return Wired(NOT_WIRED, f"{PATH_UNIT} is {active}", f"systemctl start {PATH_UNIT}")
     if not view.asked and not view.pulled_in(PATH_UNIT):
-        return Wired(NOT_WIRED, f"{PATH_UNIT} is not enabled", f"systemctl enable {PATH_UNIT}")
+        return Wired(NOT_WIRED, f"no target wants {PATH_UNIT}", f"systemctl add-wants multi-user.target {PATH_UNIT}")
     only_warns = view.config.get("ostree", "on-failure") == "warn"
     return Wired(WIRED, f"{PATH_UNIT} and the guard at shutdown{', warns only' if only_warns else ''}")
 
