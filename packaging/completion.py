@@ -53,6 +53,13 @@ GO = (
     *("telemetry", "test", "tool", "version", "vet", "work"),
 )
 
+# bash-completion loads one file a command.
+BASH_WRAPPER = """# bash completion for go-build-wrapper                       -*- shell-script -*-
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck source=/dev/null
+. "${BASH_SOURCE[0]%/*}/go-health-hook"
+"""
+
 
 class Option(NamedTuple):
     """An option: its flags, one line of help, and the words or the kind that its value can be (None: no value)."""
