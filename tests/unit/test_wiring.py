@@ -165,7 +165,8 @@ def test_without_greenboot_the_boot_has_a_unit_of_its_own(tmp_path: Path) -> Non
     for link in ("boot-complete.target.requires", "multi-user.target.wants"):
         (tmp_path / UNITS / link / "go-health-hook-boot.service").unlink()
     found = gate("boot", tmp_path)
-    assert (found.state, found.remedy) == (NOT_WIRED, "systemctl add-wants multi-user.target go-health-hook-boot.service")
+    remedy = "systemctl add-wants multi-user.target go-health-hook-boot.service"
+    assert (found.state, found.remedy) == (NOT_WIRED, remedy)
 
 
 def test_a_deployment_that_is_not_booted_is_an_image_system(tmp_path: Path) -> None:
