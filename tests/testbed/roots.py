@@ -24,7 +24,7 @@ COMMON = [
     *("python3-rich", "python3-systemd", "python3-pytest", "python3-hypothesis", "make"),
 ]
 PACKAGES = {
-    "forky": [*COMMON, "dnf5", "python3-libdnf5", "python3-libdnf5-python-plugins-loader", "ostree"],
+    "forky": [*COMMON, "dnf5", "python3-libdnf5", "python3-libdnf5-python-plugins-loader", "ostree", "composefs"],
     "bookworm": [*COMMON, "dnf", "python3-dnf"],
 }
 # A testing suite's index may be older than it says it should be; its signature is checked all the same.
