@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.toolchains import eight_cpus, waiting
+from tests.toolchains.deadfs import dead_mount
 from tests.toolchains.running import listed, started, taken
 from tests.toolchains.trees import CACHE, TOP, real
 
-from go_health_hook.cpu import bench
+from go_health_hook.cpu import _measuring, bench
+from go_health_hook.run.worker import children
 
 if TYPE_CHECKING:
     from tests.toolchains.groups import Groups
@@ -113,6 +117,44 @@ def test_long_names_and_odd_quotas_fit_the_width(hook: Hook, groups: Groups, tmp
         assert max(map(len, text.splitlines())) <= 80, text
 
 
+def test_cpu_in_a_user_namespace_shows_the_limits(hook: Hook) -> None:
+    """Without other users there, the toolchain cannot be run as nobody."""
+    inside = ["unshare", "-Ur", hook.program, "--goroot", real("1.27.3")]
+    done = subprocess.run([*inside, "cpu"], capture_output=True, text=True)
+    if "unshare failed" in done.stderr:
+        pytest.skip(f"no user namespace can be made here: {done.stderr.strip()}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "CGROUP" in done.stdout
+    facts = json.loads(subprocess.run([*inside, "--json", "cpu"], capture_output=True, text=True).stdout)
+    assert facts["levels"]
+    assert facts["toolchain"]["version"] == "go1.27.3"
+    assert facts["toolchain"]["not_asked"] is None or "cannot be asked here" in done.stdout
+
+
+def test_cpu_answers_whatever_hangs(hook: Hook, tmp_path: Path) -> None:
+    """A configuration file that never ends: the limits are shown, and what did not answer is said."""
+    os.mkfifo(tmp_path / "config")
+    held = os.open(tmp_path / "config", os.O_RDWR)
+    try:
+        done = hook("--config", tmp_path / "config", "--budget", "1", "--json", "cpu")
+    finally:
+        os.close(held)
+    facts = json.loads(done.stdout)
+    assert facts["levels"]
+    assert facts["toolchain"]["goroot"] is None
+    assert facts["toolchain"]["why"]
+
+
+@pytest.mark.root
+def test_cpu_answers_where_the_toolchain_is_on_a_dead_disk(hook: Hook, tmp_path: Path) -> None:
+    (tmp_path / "dead").mkdir()
+    with dead_mount(tmp_path / "dead") as asked:
+        facts = json.loads(hook("--goroot", tmp_path / "dead/go", "--budget", "1", "--json", "cpu").stdout)
+        assert asked.is_set()
+    assert facts["levels"]
+    assert facts["toolchain"]["why"] == "the toolchain's files, or the configuration, do not answer"
+
+
 def test_cpu_asks_the_toolchain(hook: Hook) -> None:
     facts = json.loads(hook("--goroot", real("1.27.3"), "--json", "cpu").stdout)
     assert facts["toolchain_gomaxprocs"] == facts["expected_gomaxprocs"]
@@ -207,6 +249,31 @@ def test_exec_leaves_it_where_the_runtime_is_right(deciding: Deciding) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize(
+    "wrapper",
+    [["timeout", "10"], ["env", "A=1"], ["nice"], ["sh", "-c", 'exec "$0"'], ["setsid", "-w"], ["script.sh"], ["make"]],
+)
+def test_exec_sets_it_for_a_command_that_may_start_any_go(deciding: Deciding, wrapper: list[str]) -> None:
+    """Go 1.24 would take eight of the two that fit, whatever go is on the search path."""
+    script = deciding.folder / "mod1.27/script.sh"
+    script.write_text('#!/bin/sh\nexec "$@"\n')
+    script.chmod(0o755)
+    command = [str(script) if word == "script.sh" else word for word in wrapper]
+    value, why = deciding("mod1.27", *command, str(waiting.program("1.24")))
+    assert (value, why.partition("; ")[2]) == (
+        2,
+        f"{Path(command[0]).name} is no Go program, and what it starts is not known",
+    )
+    assert deciding("mod1.27", *command, GOMAXPROCS="1")[0] is None
+
+
+@pytest.mark.root
+def test_exec_sets_it_for_a_program_of_unknown_version(deciding: Deciding) -> None:
+    value, why = deciding("mod1.27", str(waiting.without_version()))
+    assert (value, why.partition("; ")[2]) == (2, "the Go version of waiting is not known")
+
+
+@pytest.mark.root
 def test_exec_judges_the_module_that_go_will(deciding: Deciding) -> None:
     """Elsewhere by -C, by another file in place of go.mod, by what the user's env file says."""
     old = str(deciding.folder / "mod1.24")
@@ -279,6 +346,16 @@ def test_go_build_wrapper_is_exec_go(hook: Hook) -> None:
     assert done.stdout.startswith("go version go1.27.3 ")
     assert done.stderr.startswith("go-health-hook: GOMAXPROCS")
     assert subprocess.run([wrapper, "no-such-verb"], env=env, capture_output=True).returncode == 2
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below one."""
+    below = children(pid)
+    return below + [other for child in below for other in descendants(child)]
+
+
+def running(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 BURN = """
@@ -401,6 +478,34 @@ def test_trace_ends_what_its_command_started_too(hook: Hook) -> None:
     script = "sleep 1000 & (sleep 1000; true) & wait; true"
     done = hook("trace", "--seconds", "0.3", "--", "sh", "-c", script)
     assert done.returncode == 128 + 15
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_bench_signal_leaves_nothing(hook: Hook, number: signal.Signals) -> None:
+    """Ended in the middle of a measurement: its status, one line, and no folder, cgroup or process of it."""
+    program = [hook.program, "--goroot", real("1.27.3"), "bench", "--json", "--quick", "--quota", "50"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    folders: list[Path] = []
+    while not folders:
+        assert process.poll() is None
+        folders = [path.parents[1] for path in Path("/var/tmp").glob("go-health-hook-bench-*/warm/??")]
+    below = descendants(process.pid)
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (128 + number, "")
+    assert err == f"go-health-hook: ended by {number.name}\n"
+    assert below
+    assert not [pid for pid in below if Path(f"/proc/{pid}/exe").is_symlink() and running(pid)]
+    assert not folders[0].exists()
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/go-health-hook-bench-{process.pid}"))
+
+
+def test_bench_removes_what_a_killed_one_left(hook: Hook) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="go-health-hook-bench-", dir="/var/tmp"))
+    (folder / "warm").mkdir()
+    _measuring._sweep()
+    assert not folder.exists()
 
 
 def test_bench_knows_the_limit_that_is_there_already() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook import config
-from go_health_hook.cpu import _limits
+from go_health_hook.cpu import _limits, _question
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.go import maxprocs
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 
     from go_health_hook.config import Config
     from go_health_hook.go.maxprocs import Prediction
-    from go_health_hook.go.toolchain import Toolchain
     from go_health_hook.linux.cgroup import Chain, Level
-    from go_health_hook.run.process import Running
 
 PLAIN = True  # of the configuration only [toolchain] goroot matters here, and reading all of it costs its time
 BUDGET = 5.0
@@ -74,17 +71,17 @@ def quick(words: list[str]) -> int | None:
 def run(args: argparse.Namespace, _settings: Config | None) -> int:
     """Print the chain of limits and what Go takes there; 0 whether that fits or not, since nothing is decided."""
     deadline = Deadline(args.budget or BUDGET)
-    elsewhere = args.pid is not None or args.unit is not None
-    toolchain, said = _toolchain(args)
-    running = None
-    if toolchain and not elsewhere:
-        from go_health_hook.go import probe
-
-        running = probe.begin(toolchain, deadline)
-    place = _place(args, deadline)
-    facts = _facts(place, deadline)
-    _ask(place, said, running)
-    set_there = _by_environment(place, said["version"])
+    pid = None if args.pid is None else _limits.process_id(args.pid)
+    here = pid is None and args.unit is None
+    worker = _question.begin(args.goroot, args.config, pid, here, deadline)
+    try:
+        place = _place(pid, args.unit, deadline)
+        facts = _facts(place, deadline)
+        said, env = _question.answer(worker, deadline)
+    finally:
+        worker.close()
+    _predict(place, said)
+    set_there = _by_environment(place, os.environ if place.own else env, said["version"])
     taken = said["gomaxprocs"] if set_there is None else set_there.value
     facts.update(
         toolchain_gomaxprocs=said["gomaxprocs"],
@@ -103,15 +100,14 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
     return EXIT_ALLOW
 
 
-def _place(args: argparse.Namespace, deadline: Deadline) -> Place:
-    if args.pid is not None:
-        pid = _limits.process_id(args.pid)
+def _place(pid: int | None, unit: str | None, deadline: Deadline) -> Place:
+    if pid is not None:
         try:
             return Place(cgroup.read_chain(pid), cgroup.affinity(pid), pid=pid)
         except ProcessLookupError:
             raise BadInput(f"--pid {pid}: the process has ended", hint="go-health-hook ps lists those of Go") from None
-    if args.unit is not None:
-        return _unit_place(args.unit, deadline)
+    if unit is not None:
+        return _unit_place(unit, deadline)
     return Place(cgroup.read_chain(), cgroup.affinity())
 
 
@@ -129,55 +125,21 @@ def _unit_place(name: str, deadline: Deadline) -> Place:
     return Place(chain, min(machine, len(cgroup.parse_cpus(chain.cpuset))) if chain.cpuset else machine, unit=name)
 
 
-def _toolchain(args: argparse.Namespace) -> tuple[Toolchain | None, dict[str, Any]]:
-    """This machine's toolchain if it can be asked, and what is known of it before that."""
-    from go_health_hook.go import toolchain as toolchains
-    from go_health_hook.subject import Subject
-
-    said: dict[str, Any] = {"version": None, "goroot": None, "gomaxprocs": None, "source": None, "why": ""}
-    found = toolchains.find(Subject(), args.goroot or config.goroot(_severities, args.config))
-    if found is None:
-        said["why"] = "no Go toolchain is installed"
-        return None, said
-    said["goroot"] = clean(found.goroot)
-    if not found.runnable:
-        said["why"] = found.problem or found.untrusted or found.broken(found.go)
-        return None, said
-    try:
-        said["version"] = parse_version((found.read("VERSION") or "").split("\n", 1)[0]).name
-    except (OSError, ValueError):
-        pass
-    return found, said
+def _predict(place: Place, said: dict[str, Any]) -> None:
+    """Fill in the GOMAXPROCS that the toolchain would take there, where it did not say so itself."""
+    if not said["version"]:
+        return
+    predicted = maxprocs.predict(parse_version(said["version"]), place.affinity, place.chain)
+    said["why"] = predicted.why
+    if said["gomaxprocs"] is None:
+        said.update(gomaxprocs=predicted.value, source="predicted")
 
 
-def _ask(place: Place, said: dict[str, Any], running: Running | None) -> None:
-    """Fill in the GOMAXPROCS the toolchain takes there: what it says itself in the caller's place, else predicted."""
-    predicted = None
-    if said["version"]:
-        predicted = maxprocs.predict(parse_version(said["version"]), place.affinity, place.chain)
-    if running is not None:
-        from go_health_hook.go import probe
-
-        answer = probe.answer(running)
-        said.update(gomaxprocs=answer.value, source="schedtrace", why=answer.why)
-    if predicted is not None:
-        said["why"] = predicted.why
-        if said["gomaxprocs"] is None:
-            said.update(gomaxprocs=predicted.value, source="predicted")
-
-
-def _by_environment(place: Place, version: str | None) -> Prediction | None:
+def _by_environment(place: Place, env: Mapping[str, str], version: str | None) -> Prediction | None:
     """What GOMAXPROCS or GODEBUG in the environment there make of it, which the toolchain was asked without.
 
     None where they are not set or change nothing, and for a unit, whose environment is each program's own.
     """
-    env: Mapping[str, str] = {}
-    if place.own:
-        env = os.environ
-    elif place.pid is not None:
-        from go_health_hook.cpu import _processes
-
-        env = _processes.environment(place.pid)
     value, godebug = env.get("GOMAXPROCS"), env.get("GODEBUG")
     if value is None and not godebug:
         return None
@@ -185,12 +147,6 @@ def _by_environment(place: Place, version: str | None) -> Prediction | None:
     gate = maxprocs.reads_quota("", godebug, runtime)
     found = maxprocs.predict(runtime, place.affinity, place.chain, environment_value=value, gate=gate)
     return found if found.rule in (maxprocs.ENVIRONMENT, maxprocs.GATE_OFF) else None
-
-
-def _severities() -> dict[str, str]:
-    from go_health_hook.examine import severities
-
-    return severities()
 
 
 def _facts(place: Place, deadline: Deadline) -> dict[str, Any]:
@@ -323,6 +279,8 @@ def _summary(facts: dict[str, Any], style: Style) -> list[str]:
         how = "takes" if toolchain["source"] == "schedtrace" else "would take (predicted)"
         lines.append(f"  {'':<12}{style.paint(f'{name} {how} {taken}', '1;31')}")
         lines.append(f"  {'':<12}{style.wrap(toolchain['why'], 14)}")
+    if toolchain["not_asked"]:
+        lines.append(f"  {'':<12}{style.wrap(toolchain['not_asked'], 14)}")
     by_environment = facts["environment_gomaxprocs"]
     if by_environment is not None:
         said = style.wrap(f"a program there takes {by_environment}: {facts['environment_why']}", 14)

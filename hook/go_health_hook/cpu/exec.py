@@ -142,8 +142,7 @@ def decide(
     from go_health_hook.go import maxprocs
 
     wanted = maxprocs.expected(affinity, chain, floor=floor)
-    program = find_program(command[0], env)
-    runtimes, what = _judge(program, command, env, cwd)
+    runtimes, what = _judge(find_program(command[0], env), command, env, cwd)
     newest = max((version for version, _ in runtimes), default=None) or _newest()
     already = maxprocs.environment_count(env.get("GOMAXPROCS"), newest)
     if already is not None:
@@ -152,6 +151,8 @@ def decide(
             return Decision(None, wanted, f"{already} is set already and {said}")
         return Decision(wanted, wanted, f"{already} was set, {_limit(chain)} allows {wanted}")
     if not runtimes:
+        if wanted == affinity and floor <= maxprocs.FLOOR:
+            return Decision(None, wanted, f"{_limit(chain)}; every Go takes the {wanted} it may run on, which fit")
         return Decision(wanted, wanted, f"{_limit(chain)}; {what}")
     godebug = env.get("GODEBUG")
     follows = True
@@ -183,7 +184,8 @@ def _newest() -> Version:
 def _judge(program: str, command: list[str], env: Mapping[str, str], cwd: str) -> tuple[list[tuple[Version, str]], str]:
     """The runtimes that CMD brings into play, each with its DefaultGODEBUG, and what they are of, in words.
 
-    No runtimes: nothing is known of them.
+    No runtimes: nothing is known of them. A script, make, env or timeout may start any Go, and a program whose version
+    is not known may be any, so that some Go would get a limit below its CPUs wrong.
     """
     from go_health_hook.go import buildinfo
     from go_health_hook.go.versions import parse_version
@@ -191,26 +193,15 @@ def _judge(program: str, command: list[str], env: Mapping[str, str], cwd: str) -
     name = clean(os.path.basename(command[0]))
     try:
         info = buildinfo.read(program)
+    except (buildinfo.NotGo, OSError):
+        return [], f"{name} is no Go program, and what it starts is not known"
+    try:
         version = parse_version(info.version)
-    except (buildinfo.NotGo, OSError, ValueError):
-        return _judge_other(name, env, cwd)
+    except ValueError:
+        return [], f"the Go version of {name} is not known"
     if info.path == "cmd/go":
         return _judge_go(program, version, command[1:], env, cwd)
     return [(version, info.godebug)], f"{name} ({version})"
-
-
-def _judge_other(name: str, env: Mapping[str, str], cwd: str) -> tuple[list[tuple[Version, str]], str]:
-    """A script, make: what Go it starts is not known; most likely it is the go command of this environment."""
-    from go_health_hook.go import buildinfo
-    from go_health_hook.go.versions import parse_version
-
-    go = find_program("go", env)
-    try:
-        version = parse_version(buildinfo.read(go).version)
-    except (buildinfo.NotGo, OSError, ValueError):
-        return [], f"{name} is no Go program, and what it starts is not known"
-    runtimes, what = _judge_go(go, version, ["run"], env, cwd)
-    return runtimes, f"{name}, if it starts {what},"
 
 
 def _judge_go(

@@ -150,8 +150,9 @@ def _report(rows: list[dict[str, Any]], seen: Survey, style: Style, verbose: boo
         lines.append(style.wrap("~ predicted from its version, environment, CPUs and cgroup as they are now", 2))
     if any(_over(row) for row in rows):
         lines.append("-> start them with go-health-hook exec -- CMD; go-health-hook cpu --pid PID")
-    if seen.refused and os.geteuid() != 0:
-        lines.append(f"{seen.refused} not looked at for want of permission: root sees all")
+    if seen.refused:
+        hint = "" if os.geteuid() == 0 else ": root sees all"
+        lines.append(f"{seen.refused} not looked at for want of permission{hint}")
     if seen.missed:
         whose = ", ".join(f"{count} of {name}" for name, count in list(seen.missed_by().items())[:5])
         text = f"{len(seen.missed)} not looked at{f' ({whose})' if whose else ''}: they did not answer, or time ran out"
@@ -165,7 +166,7 @@ def _over(row: dict[str, Any]) -> bool:
 
 def _verdict(rows: list[dict[str, Any]], seen: Survey) -> str:
     if not rows:
-        return "no Go process was found" if seen.missed else "no Go process is running here"
+        return "no Go process was found" if seen.missed or seen.refused else "no Go process is running here"
     total = f"{len(rows)} Go process{'' if len(rows) == 1 else 'es'}"
     wrong = sum(row["aligned"] is False for row in rows)
     if wrong:

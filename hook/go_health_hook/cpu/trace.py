@@ -137,7 +137,8 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
         return NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # they are CMD's, which has them from the terminal too
-    signal.signal(signal.SIGTERM, lambda *_: program.signal(signal.SIGTERM))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: program.signal(received))
     try:
         _observe(program, recording, args, live)
     finally:
