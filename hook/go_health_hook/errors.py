@@ -8,6 +8,8 @@ EXIT_BLOCK = 1
 EXIT_USAGE = 2
 EXIT_TIMEOUT = 3
 EXIT_INTERNAL = 4
+# A veto of a gate that only-veto calls: no shell, timeout(1), interpreter or systemd ends a program with it.
+EXIT_VETO = 93
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 

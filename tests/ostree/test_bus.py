@@ -16,7 +16,8 @@ import pytest
 
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import HookError
-from go_health_hook.linux import ostree
+from go_health_hook.linux import rpm_ostree
+from go_health_hook.linux.deployments import parse_rpm_ostree
 
 if not shutil.which("dbus-daemon"):
     pytest.skip("dbus-daemon is not installed", allow_module_level=True)
@@ -77,34 +78,33 @@ def address(bus: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_what_the_staged_deployment_changes(address: str, tmp_path: Path) -> None:
     with rpm_ostreed(address, tmp_path, diff=DIFF):
-        update = ostree.Inquiry(Deadline(PATIENT)).answer()
+        update = rpm_ostree.Inquiry(Deadline(PATIENT)).answer()
     assert [str(c) for c in update.changes] == ["golang 1.25.5-1 -> 1.27.3-1"]
-    assert update.known
     assert update.state.staged and update.state.staged.checksum == B
 
 
 def test_what_the_cached_update_changes(address: str, tmp_path: Path) -> None:
     with rpm_ostreed(address, tmp_path, deployments=[BOOTED], cached=CACHED):
-        update = ostree.Inquiry(Deadline(PATIENT)).answer()
+        update = rpm_ostree.Inquiry(Deadline(PATIENT)).answer()
     assert [str(c) for c in update.changes] == ["golang-bin 1.25.5-1 -> 1.27.3-1"]
     assert update.state.staged is None
 
 
 def test_nothing_waits(address: str, tmp_path: Path) -> None:
     with rpm_ostreed(address, tmp_path, deployments=[BOOTED]):
-        update = ostree.Inquiry(Deadline(PATIENT)).answer()
+        update = rpm_ostree.Inquiry(Deadline(PATIENT)).answer()
     assert not update.changes
-    assert not update.known
+    assert update.checksum == ""
 
 
 def test_a_transaction_going_on_does_not_matter(address: str, tmp_path: Path) -> None:
     with rpm_ostreed(address, tmp_path, diff=DIFF, transaction=["upgrade", ":1.9", "/x"]):
-        assert ostree.Inquiry(Deadline(PATIENT)).answer().changes
+        assert rpm_ostree.Inquiry(Deadline(PATIENT)).answer().changes
 
 
 def test_a_slow_answer_is_an_answer(address: str, tmp_path: Path) -> None:
     with rpm_ostreed(address, tmp_path, diff=DIFF, misbehave={"GetDeploymentsRpmDiff": "slow"}) as daemon:
-        inquiry = ostree.Inquiry(Deadline(PATIENT))
+        inquiry = rpm_ostree.Inquiry(Deadline(PATIENT))
         daemon.send_signal(signal.SIGUSR1)  # blocked there until it is waited for, so never too early
         assert inquiry.answer().changes
 
@@ -114,7 +114,7 @@ def test_a_slow_answer_is_an_answer(address: str, tmp_path: Path) -> None:
 def test_a_daemon_that_misbehaves_is_an_error_in_time(address: str, tmp_path: Path, member: str, how: str) -> None:
     limit = BRIEF if how == "never" else PATIENT
     with rpm_ostreed(address, tmp_path, diff=DIFF, misbehave={member: how}):
-        inquiry = ostree.Inquiry(Deadline(limit))
+        inquiry = rpm_ostree.Inquiry(Deadline(limit))
         with pytest.raises(HookError) as caught:
             inquiry.answer()
     assert caught.value.line().isprintable()
@@ -123,13 +123,13 @@ def test_a_daemon_that_misbehaves_is_an_error_in_time(address: str, tmp_path: Pa
 
 def test_no_daemon(address: str) -> None:
     with pytest.raises(HookError, match=r"org\.projectatomic\.rpmostree1"):
-        ostree.Inquiry(Deadline(PATIENT)).answer()
+        rpm_ostree.Inquiry(Deadline(PATIENT)).answer()
 
 
 def test_no_bus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
     with pytest.raises(HookError, match="bus cannot be reached"):
-        ostree.Inquiry(Deadline(PATIENT)).answer()
+        rpm_ostree.Inquiry(Deadline(PATIENT)).answer()
 
 
 def test_a_bus_that_takes_the_call_and_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -140,17 +140,17 @@ def test_a_bus_that_takes_the_call_and_says_nothing(monkeypatch: pytest.MonkeyPa
         silent.listen()
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/silent")
         with pytest.raises(HookError, match=r"did not answer|no answer"):
-            ostree.Inquiry(Deadline(BRIEF)).answer()
+            rpm_ostree.Inquiry(Deadline(BRIEF)).answer()
 
 
 def test_without_dbus_next_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dbus_next.aio.message_bus", None)
     with pytest.raises(HookError, match="python3-dbus-next is not installed"):
-        ostree.Inquiry(Deadline(PATIENT)).answer()
+        rpm_ostree.Inquiry(Deadline(PATIENT)).answer()
 
 
 def test_what_changed_between_two_deployments(address: str, tmp_path: Path) -> None:
-    before, after = ostree.parse_rpm_ostree([BOOTED, STAGED])
+    before, after = parse_rpm_ostree([BOOTED, STAGED])
     with rpm_ostreed(address, tmp_path, diff=DIFF):
-        changes = ostree.go_changes(before, after, Deadline(PATIENT))
+        changes = rpm_ostree.go_changes(before, after, Deadline(PATIENT))
     assert [str(c) for c in changes] == ["golang 1.25.5-1 -> 1.27.3-1"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The commits that were refused and why, kept over reboots; and, until the next boot, which lock is our own."""
+"""The deployments that were refused and why, kept over reboots; and, until the next boot, which locks are ours."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from go_health_hook.verdict import Examination, Finding, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from go_health_hook.config import Config
     from go_health_hook.deadline import Deadline
-    from go_health_hook.linux.ostree import Deployment
+    from go_health_hook.linux.deployments import Deployment
     from go_health_hook.subject import Subject
 
 KEPT = "/var/lib/go-health-hook/refused.json"
 NOTE = "/run/go-health-hook/staged.json"
 MAX_REFUSED = 20
 MAX_BYTES = 1 << 20
-# What these find is about the machine at that moment, not about the commit: it is judged anew each time.
+# What these find is about the machine at that moment, not about the commit: it is judged again each time.
 OF_THE_MOMENT = ("cgroup", "gomaxprocs")
 
 
@@ -37,18 +38,25 @@ def fingerprint(settings: Config, severities: dict[str, str]) -> str:
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
 
 
-def remember(staged: Deployment, examination: Examination, mark: str) -> None:
-    """Keep a refusal that will be the same next time. Raises OSError."""
+def remember(staged: Deployment, examination: Examination, mark: str, *, held: bool) -> None:
+    """Keep a refusal over reboots. `held`: it is kept from being finalized. Raises OSError.
+
+    `lasting` says that the same commit would be refused again: a hang or a limit is judged again each time.
+    """
     blocking = [f for f in examination.findings if f.blocks]
     lasting = examination.verdict.exit_status == EXIT_BLOCK and not any(f.check in OF_THE_MOMENT for f in blocking)
-    if not lasting or examination.passing:
-        return
+    known = find(staged.checksum) or {}
     report = examination.to_dict()
     entry = {
         "checksum": staged.checksum,
+        "digest": staged.digest or known.get("digest", ""),
+        "base": staged.base or known.get("base", ""),
         "name": staged.name,
         "fingerprint": mark,
         "time": round(time.time(), 3),
+        "held": held,
+        "lasting": lasting and not examination.passing,
+        "reboots": known.get("reboots", 0),
         "exit_status": report["exit_status"],
         "reason": report["reason"],
         "toolchain": report["toolchain"],
@@ -56,6 +64,15 @@ def remember(staged: Deployment, examination: Examination, mark: str) -> None:
     }
     others = [e for e in _entries() if e["checksum"] != staged.checksum]
     _write(KEPT, {"schema": 1, "refused": [*others, entry][-MAX_REFUSED:]})
+
+
+def change(checksum: str, **values: object) -> None:
+    """Change what is kept of a refused commit, if anything is. Raises OSError."""
+    entries = _entries()
+    for entry in entries:
+        if entry["checksum"] == checksum and any(entry.get(key) != value for key, value in values.items()):
+            entry.update(values)
+            _write(KEPT, {"schema": 1, "refused": entries})
 
 
 def forget(checksum: str) -> None:
@@ -66,10 +83,33 @@ def forget(checksum: str) -> None:
         _write(KEPT, {"schema": 1, "refused": others})
 
 
+def find(name: str) -> dict[str, Any] | None:
+    """Return what is kept of the refused deployment with this checksum or image digest."""
+    return next((e for e in _entries() if name and name in (e["checksum"], e["digest"])), None)
+
+
+def held() -> list[dict[str, Any]]:
+    """Return what is kept of the deployments that are kept from being finalized, the last refused first."""
+    return [e for e in _entries() if e["held"]][::-1]
+
+
+def is_held(name: str, staged: Deployment | None) -> bool:
+    """Return whether the deployment with this checksum or image digest is kept from being finalized.
+
+    By the record that lasts, or, where that could not be written, by the note of this boot about what is staged.
+    """
+    if any(name in (e["checksum"], e["digest"]) for e in held()):
+        return True
+    note = Note.read()
+    if note.verdict != "block" or not name:
+        return False
+    return name == note.digest or (staged is not None and staged.id == note.deployment and name == staged.checksum)
+
+
 def recall(staged: Deployment, mark: str, settings: Config, subject: Subject, deadline: Deadline) -> Examination | None:
-    """The refusal of the same commit under the same settings, as it was found then, or None."""
+    """Return the refusal of the same commit under the same settings as it was found then, or None."""
     for entry in _entries():
-        if entry["checksum"] == staged.checksum and entry["fingerprint"] == mark:
+        if entry["checksum"] == staged.checksum and entry["fingerprint"] == mark and entry["lasting"]:
             examination = Examination(subject, deadline)
             examination.announce = settings.announce
             examination.findings = [Finding.from_dict(f) for f in entry["results"]]
@@ -81,40 +121,59 @@ def recall(staged: Deployment, mark: str, settings: Config, subject: Subject, de
 
 
 def _entries() -> list[dict[str, Any]]:
-    """The well-formed entries; a damaged file is as good as none, for all is judged anew then."""
+    """The well-formed entries; a damaged file is as good as none, for all is judged again then."""
     entries = _read(KEPT).get("refused")
-    return [e for e in entries if _sound(e)] if isinstance(entries, list) else []
+    entries = entries if isinstance(entries, list) else []
+    defaults = {"digest": "", "base": "", "held": True, "lasting": True, "reboots": 0}
+    return [{**defaults, **e} for e in entries if _is_sound(e, defaults)]
 
 
-def _sound(entry: Any) -> bool:
+def _is_sound(entry: Any, defaults: dict[str, Any]) -> bool:
     try:
         for finding in entry["results"]:
             Finding.from_dict(finding).to_dict()
-        texts = ("checksum", "fingerprint", "reason")
-        return all(isinstance(entry[t], str) for t in texts) and isinstance(entry["toolchain"], (dict, type(None)))
+        texts = ("checksum", "fingerprint", "reason", "name")
+        return (
+            all(isinstance(entry[t], str) for t in texts)
+            and isinstance(entry["toolchain"], (dict, type(None)))
+            and isinstance(entry["time"], (int, float))
+            and all(isinstance(entry.get(key, value), type(value)) for key, value in defaults.items())
+        )
     except (KeyError, TypeError, AttributeError, ValueError):
         return False
 
 
 class Note:
-    """What was last done about the staged deployment in this boot: which one, what verdict, and whose lock it is."""
+    """What was last done about the staged deployment in this boot.
 
-    __slots__ = ("deployment", "ours", "verdict")
+    `deployment` is its id and `digest` its image's, `verdict` the last one, and `marks` the locks of it that are ours.
+    """
 
-    def __init__(self, deployment: str = "", verdict: str = "", ours: bool = False) -> None:
+    __slots__ = ("deployment", "digest", "marks", "verdict")
+
+    def __init__(self, deployment: str = "", verdict: str = "", marks: Iterable[str] = (), digest: str = "") -> None:
         self.deployment = deployment
         self.verdict = verdict
-        self.ours = ours
+        self.marks = frozenset(marks)
+        self.digest = digest
+
+    @property
+    def ours(self) -> bool:
+        """Whether a lock of it is ours."""
+        return bool(self.marks)
 
     @classmethod
     def read(cls) -> Note:
-        """The note, an empty one where there is none or it makes no sense."""
+        """Return the note, an empty one where there is none or it makes no sense."""
         data = _read(NOTE)
-        return cls(str(data.get("deployment", "")), str(data.get("verdict", "")), data.get("ours") is True)
+        marks = data.get("marks")
+        known = [m for m in marks if isinstance(m, str)] if isinstance(marks, list) else []
+        return cls(str(data.get("deployment", "")), str(data.get("verdict", "")), known, str(data.get("digest", "")))
 
     def write(self) -> None:
         """Keep it until the next boot. Raises OSError."""
-        _write(NOTE, {"deployment": self.deployment, "verdict": self.verdict, "ours": self.ours})
+        data = {"deployment": self.deployment, "digest": self.digest, "verdict": self.verdict}
+        _write(NOTE, {**data, "marks": sorted(self.marks)})
 
 
 def _read(path: str) -> dict[str, Any]:

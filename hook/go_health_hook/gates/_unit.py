@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the gates that run in systemd's units share: what they say, and whether a person has overridden them."""
+"""What the gates that run in systemd's units share: their lines in the journal, and the override in force."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from go_health_hook.verdict import Examination
 
 # syslog(3)
@@ -19,14 +21,23 @@ ERR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 
 
 def say(priority: int, line: str) -> None:
-    """Print one line; below systemd with the prefix that sets its priority in the journal (sd-daemon(3))."""
-    prefix = f"<{priority}>" if os.environ.get("JOURNAL_STREAM") else ""
+    """Print one line; where stdout is the journal's, with the prefix that sets its priority (sd-daemon(3))."""
+    prefix = f"<{priority}>" if _is_journal() else ""
     sys.stdout.write(f"{prefix}{clean(line, 2000)}\n")
     sys.stdout.flush()
 
 
+def _is_journal() -> bool:
+    """Whether stdout is the stream that $JOURNAL_STREAM names; a child of the unit's program may have a pipe there."""
+    try:
+        info = os.fstat(1)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"
+
+
 def overridden() -> override.Override | None:
-    """The override in force; one that cannot be heeded is none, and that is said."""
+    """Return the override in force; say why one that cannot be read is none."""
     try:
         return override.in_force()
     except BadInput as error:
@@ -44,3 +55,11 @@ def say_remedies(examination: Examination) -> None:
 def say_override(what_for: str) -> None:
     """Say how a person goes ahead anyway; every block ends so."""
     say(NOTICE, f"{what_for}: go-health-hook override --for 2h --reason TEXT")
+
+
+def kept(write: Callable[[], None]) -> None:
+    """Write a record; a full or read-only disk is said and changes nothing about the answer."""
+    try:
+        write()
+    except OSError as error:
+        say(WARNING, f"{clean(str(error.filename or ''))} is not written: {error.strerror}")

@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""After the boot: is the Go of this deployment sound? greenboot, or the boot's own completion, hears the answer."""
+"""After the boot: whether the Go of this deployment works. A boot is failed only where going back repairs it.
+
+The usual checks hold the boot up for a few seconds at most. Building a program takes minutes on a cold cache, so that
+is done later, in a unit of its own (`gate boot deep`), and is only told.
+"""
 
 from __future__ import annotations
 
-from go_health_hook import policy
+import json
+import time
+
+from go_health_hook import VERSION, files, policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline, ceiling_of
-from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_VETO, BadInput, HookError
 from go_health_hook.examine import examine
-from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
-from go_health_hook.linux import ostree
+from go_health_hook.gates import _going_back, _refused
+from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, kept, overridden, say, say_override, say_remedies
+from go_health_hook.linux import greenboot, image, rpm_ostree
+from go_health_hook.policy import Action
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired, add_to_image
@@ -18,123 +27,217 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from go_health_hook.config import Config
     from go_health_hook.gates import Call
+    from go_health_hook.linux.image import ImageSystem
     from go_health_hook.verdict import Examination
     from go_health_hook.wiring import View
 
+GATE = "boot"
+BUDGET = 60.0
+# What the usual checks may take while multi-user.target waits, and the same on a machine that keeps them waiting
+# (seconds). A Go that has not answered then gets the rest of the budget unless the machine explains it.
+FIRST_SECONDS = 5.0
+FIRST_CEILING = 8.5
+# The most that [budget] boot can ask for, and what each deployment gets that is judged for comparison (seconds). With
+# READ_SECONDS and TELL_SECONDS all of it has to fit into only-veto's 300 s.
+MOST_SECONDS = 120.0
+CONTROL_SECONDS = 60.0
+# What a deep run may take on a machine that keeps it waiting: below its unit's RuntimeMaxSec= (seconds).
+DEEP_CEILING = 600.0
+READ_SECONDS = 10.0
 # To find out, once the verdict stands, what changed in Go since the last deployment (seconds).
-TELL_SECONDS = 5.0
+TELL_SECONDS = 15.0
 # How long the announcement may take (seconds): what this unit leaves behind is killed.
 WAIT_SECONDS = 1.0
+# What a deep run came to, so that one that did not fit is not tried at every boot.
+DEEP = "/var/lib/go-health-hook/deep.json"
+WORDS = ("deep", "greenboot", "greenboot-note")
 
-
-BUDGET = 60.0
 BOOT_UNIT = "go-health-hook-boot.service"
-GREENBOOT_UNIT = "greenboot-healthcheck.service"
-GREENBOOT_SCRIPT = "50_go_health_hook.sh"
-GREENBOOT_CHECK = f"greenboot/check/required.d/{GREENBOOT_SCRIPT}"
-GREENBOOT_CONF = "/etc/greenboot/greenboot.conf"
-UNITS = (BOOT_UNIT, GREENBOOT_UNIT)
+UNITS = (BOOT_UNIT, greenboot.UNIT)
 
 
 def answer(call: Call) -> int:
-    """Return 0 when this boot's Go is sound, 1 when it is not or hangs; a fault of our own is no broken Go."""
-    if call.arguments:
-        raise BadInput(f"gate boot takes no {clean(call.arguments[0])!r}", hint="call it without arguments")
-    settings = call.settings()
-    budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
-    deadline = Deadline(budget, ceiling=ceiling_of(settings.get("budget", "ceiling")))
-    examination = _examine(settings, deadline)
-    verdict = examination.verdict
-    let = overridden() if verdict.block else None
-    if not call.dry_run:
-        event = record.OVERRIDE if let else record.VERDICT
-        publish.publish(examination, "boot", event=event, wait=WAIT_SECONDS)
-    if verdict.exit_status == EXIT_INTERNAL:
-        say(ERR, f"{verdict.reason}; this boot is not held against Go")
-        return EXIT_ALLOW
-    if not verdict.block:
-        say(INFO, f"Go after this boot: {verdict.reason}")
-        return EXIT_ALLOW
-    if let is not None:
-        say(WARNING, f"this boot passes although {verdict.reason}: {let.line()}")
-        return EXIT_ALLOW
-    say(ERR, f"Go is broken after this boot: {verdict.reason}")
-    say_remedies(examination)
-    if ostree.on_ostree():
-        _tell_deployment()
-    say_override("to let this boot pass once anyway")
-    return EXIT_ALLOW if call.dry_run else EXIT_BLOCK
+    """Return EXIT_VETO when this boot is to be failed, else 0; a fault of our own is no broken Go.
 
-
-def _examine(settings: Config, deadline: Deadline) -> Examination:
-    """The usual checks in half of the time, then --deep in what is left.
-
-    The usual ones take a fraction of a second: one that has no answer after half a minute hangs. But building a program
-    with a cold cache can take minutes on a small machine, and a rollback costs more than it is worth for that: where
-    only the deep check ran out of time, what the usual ones said holds.
+    `greenboot`: greenboot's check calls, and acts on the answer. `deep`: build and run a program, which fails no boot.
+    `greenboot-note`: remove greenboot's note of a deployment that was refused.
     """
-    usual = examine(Subject(), settings, deadline.within(deadline.budget / 2))
-    policy.settle(usual, policy.Case())
-    if usual.verdict.exit_status != EXIT_ALLOW or usual.toolchain is None:
-        return usual
-    deep = examine(Subject(), settings, deadline, deep=True)
-    policy.settle(deep, policy.Case())
-    if deep.verdict.exit_status == EXIT_TIMEOUT:
-        say(WARNING, f"no time to build and run a program: {deep.verdict.reason}; [budget] boot gives it more")
-        return usual
-    return deep
+    for word in call.arguments:
+        if word not in WORDS:
+            raise BadInput(f"gate boot does not take {clean(word)!r}", hint=f"it takes: {', '.join(WORDS)}")
+    if "greenboot-note" in call.arguments:
+        return forget_refused_boot(image.here())
+    settings = call.settings()
+    if "deep" in call.arguments:
+        return _deep(settings, call)
+    budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
+    budget = min(budget, MOST_SECONDS)
+    system = image.here()
+    examination = _usual(settings, budget)
+    decision = policy.settle(examination, policy.Case())
+    if decision.action is Action.BLOCK:
+        override = overridden()
+        powerless = ""
+        if override is None:
+            actor = _going_back.actor("greenboot" in call.arguments)
+            powerless = _going_back.ask(system, examination, actor, CONTROL_SECONDS)
+        case = policy.Case(override=override.line() if override else "", powerless=powerless)
+        decision = policy.settle(examination, case)
+    if not call.dry_run:
+        event = record.OVERRIDE if decision.action is Action.OVERRIDE else record.FOUND
+        publish.publish(examination, GATE, event=event, wait=WAIT_SECONDS)
+    _tell(decision, examination, system)
+    return EXIT_VETO if decision.action is Action.BLOCK and not call.dry_run else EXIT_ALLOW
 
 
-def _tell_deployment() -> None:
-    """Say which deployment this is, what changed in Go since the previous one, and how to roll back."""
+def _usual(settings: Config, budget: float) -> Examination:
+    """Judge the running Go, quickly first; one that hangs is given the whole budget before it is called broken."""
+    first = Deadline(min(budget, FIRST_SECONDS), ceiling=FIRST_CEILING)
+    examination = examine(Subject(), settings, first)
+    policy.settle(examination, policy.Case())
+    if examination.verdict.exit_status == EXIT_TIMEOUT and budget > FIRST_SECONDS:
+        ceiling = min(ceiling_of(settings.get("budget", "ceiling")), MOST_SECONDS)
+        examination = examine(Subject(), settings, Deadline(budget, ceiling=ceiling))
+    return examination
+
+
+def _tell(decision: policy.Decision, examination: Examination, system: ImageSystem | None) -> None:
+    reason = decision.verdict.reason
+    if decision.action is Action.UNDECIDED:
+        say(ERR, f"{reason}; this boot is not held against Go")
+    elif decision.action is Action.ALLOW:
+        say(INFO, f"Go after this boot: {reason}")
+    elif decision.action is Action.OVERRIDE:
+        say(WARNING, f"this boot passes although {reason}: {decision.note}")
+    elif decision.action is Action.WARN:
+        say(WARNING, f"Go is broken after this boot: {reason}")
+        say_remedies(examination)
+        say(NOTICE, f"this boot passes all the same: {decision.note}")
+    else:
+        say(ERR, f"Go is broken after this boot: {reason}")
+        say_remedies(examination)
+        _tell_deployment(system)
+        say_override("to let this boot pass once anyway")
+
+
+def _tell_deployment(system: ImageSystem | None) -> None:
+    """Say which deployment this is, what changed in Go since the previous one, and how to go back."""
     deadline = Deadline(TELL_SECONDS)
-    try:
-        state = ostree.on_disk(deadline)
-    except HookError as error:
-        say(INFO, error.line())
+    state = _going_back.deployments(system, deadline)
+    if system is None or state is None or state.booted is None or state.previous is None:
         return
     booted, previous = state.booted, state.previous
-    if booted is not None:
-        say(NOTICE, f"this is {booted.name}")
-    if booted is None or previous is None:
-        say(NOTICE, "there is no previous deployment to roll back to")
-        return
+    system.describe(booted, deadline.within(READ_SECONDS))
+    system.describe(previous, deadline.within(READ_SECONDS))
+    say(NOTICE, f"this is {booted.name}")
     try:
-        changes = ostree.go_changes(previous, booted, deadline)
+        changes = rpm_ostree.go_changes(previous, booted, deadline)
         what = ", ".join(str(c) for c in changes) or "no package of Go"
         say(NOTICE, f"changed since {previous.name}: {what}")
     except HookError as error:
         say(INFO, f"what changed since {previous.name} is not known: {error.line()}")
-    say(NOTICE, f"to roll back: {ostree.how_to_roll_back(state)}")
+    say(NOTICE, f"to go back: {system.roll_back(state)}")
+
+
+# --- building a program
+
+
+def _deep(settings: Config, call: Call) -> int:
+    """Build and run a program with the running Go, and tell what comes of it; never a reason to fail a boot."""
+    state = _going_back.deployments(image.here(), Deadline(READ_SECONDS))
+    mark = f"{VERSION} {state.booted.id if state and state.booted else ''}"
+    if _read_deep().get("mark") == mark and not call.dry_run:
+        say(INFO, f"no program is built: {_read_deep().get('result')} since this deployment was first booted")
+        return EXIT_ALLOW
+    budget = call.budget if call.budget is not None else settings.get("budget", "deep")
+    examination = examine(Subject(), settings, Deadline(budget, ceiling=DEEP_CEILING), deep=True)
+    decision = policy.settle(examination, policy.Case())
+    if call.dry_run:
+        say(INFO, f"with a program built and run: {decision.verdict.reason}")
+        return EXIT_ALLOW
+    if examination.verdict.exit_status in (EXIT_TIMEOUT, EXIT_INTERNAL) or examination.not_judged:
+        say(WARNING, f"no program could be built and run: {decision.verdict.reason}; [budget] deep gives it more time")
+        kept(lambda: _write_deep(mark, "that did not fit into this machine"))
+        return EXIT_ALLOW
+    publish.publish(examination, GATE, event=record.FOUND, wait=WAIT_SECONDS)
+    if examination.verdict.block:
+        say(ERR, f"Go is broken: {decision.verdict.reason}")
+        say_remedies(examination)
+        return EXIT_ALLOW
+    say(INFO, f"with a program built and run: {decision.verdict.reason}")
+    kept(lambda: _write_deep(mark, "that worked"))
+    return EXIT_ALLOW
+
+
+def _read_deep() -> dict[str, object]:
+    try:
+        with open(DEEP, "rb") as file:
+            data = json.loads(file.read(1 << 16))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _write_deep(mark: str, result: str) -> None:
+    files.replace(DEEP, json.dumps({"mark": mark, "result": result, "time": round(time.time())}) + "\n")
+
+
+# --- greenboot-rs's note
+
+
+def forget_refused_boot(system: ImageSystem | None) -> int:
+    """Remove greenboot-rs's note of the next boot where it names a deployment that was refused and does not run.
+
+    At shutdown greenboot-rs notes whatever is staged, locked or not. Another deployment that boots is then taken for a
+    kernel that did not start, and the older deployment is made the default. Returns 0, or 4 where the note stays.
+    """
+    noted = greenboot.next_deployment()
+    if not noted:
+        return EXIT_ALLOW
+    deadline = Deadline(READ_SECONDS)
+    state = _going_back.deployments(system, deadline)
+    if not _refused.is_held(noted, state.staged if state else None):
+        say(INFO, f"greenboot's note of the next boot is left alone: {clean(noted, 80)}")
+        return EXIT_ALLOW
+    booted = state.booted if state else None
+    if system and booted:
+        system.describe(booted, deadline)
+    if booted is not None and noted in (booted.checksum, booted.digest):
+        return EXIT_ALLOW
+    try:
+        greenboot.forget_next_deployment(deadline)
+    except (HookError, OSError) as error:
+        say(ERR, f"greenboot may go back to an older deployment at the next boot: {clean(str(error))}")
+        return EXIT_INTERNAL
+    say(NOTICE, f"greenboot's note of the next boot named a refused deployment and is removed: {clean(noted, 80)}")
+    return EXIT_ALLOW
 
 
 def wired(view: View) -> Wired:
     """Return whether greenboot, or the unit of our own where there is no greenboot, calls this gate."""
     if not view.ostree:
         return Wired(NOT_HERE, "no image system")
-    if view.exists(f"/usr/lib/systemd/system/{GREENBOOT_UNIT}"):
-        return _greenboot(view)
     state = view.load_state(BOOT_UNIT)
     if state != "loaded":
         remedy = f"systemctl unmask {BOOT_UNIT}" if state == "masked" else add_to_image("go-health-hook-rpm-ostree")
         return Wired(NOT_WIRED, f"{BOOT_UNIT} is {state}", remedy)
     if not view.pulled_in(BOOT_UNIT):
         return Wired(NOT_WIRED, f"no target wants {BOOT_UNIT}", f"systemctl add-wants multi-user.target {BOOT_UNIT}")
+    if view.first(*(f"{folder}/{greenboot.UNIT}" for folder in greenboot.UNIT_PATH)):
+        return _greenboot(view)
     return Wired(WIRED, BOOT_UNIT)
 
 
 def _greenboot(view: View) -> Wired:
-    check = view.first(f"/usr/lib/{GREENBOOT_CHECK}", f"/etc/{GREENBOOT_CHECK}")
-    if not check or not view.executable(check):
+    check = view.first(f"/usr/lib/{greenboot.CHECK}", f"/etc/{greenboot.CHECK}")
+    if not check:
         remedy = add_to_image("go-health-hook-greenboot")
-        return Wired(NOT_WIRED, f"/usr/lib/{GREENBOOT_CHECK} is missing or not executable", remedy)
-    # ("A.sh" "B.sh"), as bash has a list.
-    skipped = view.setting([GREENBOOT_CONF], "", "DISABLED_HEALTHCHECKS")
-    if skipped and GREENBOOT_SCRIPT in [word.strip('"') for word in skipped[0].strip("()").split()]:
-        how = f"{skipped[1]}: DISABLED_HEALTHCHECKS names {GREENBOOT_SCRIPT}"
+        return Wired(NOT_WIRED, f"/usr/lib/{greenboot.CHECK} is missing", remedy)
+    if greenboot.is_disabled(view.base):
+        how = f"{greenboot.CONF}: {greenboot.KEY} names {greenboot.SCRIPT}"
         return Wired(NOT_WIRED, how, "take it out there")
-    state = view.load_state(GREENBOOT_UNIT)
-    if state != "loaded" or not view.pulled_in(GREENBOOT_UNIT):
-        remedy = f"systemctl {'unmask' if state == 'masked' else 'enable'} {GREENBOOT_UNIT}"
-        return Wired(NOT_WIRED, f"{GREENBOOT_UNIT} is {'not enabled' if state == 'loaded' else state}", remedy)
+    state = view.load_state(greenboot.UNIT)
+    if state != "loaded" or not view.pulled_in(greenboot.UNIT):
+        remedy = f"systemctl {'unmask' if state == 'masked' else 'enable'} {greenboot.UNIT}"
+        return Wired(NOT_WIRED, f"{greenboot.UNIT} is {'not enabled' if state == 'loaded' else state}", remedy)
     return Wired(WIRED, f"greenboot, {check}")

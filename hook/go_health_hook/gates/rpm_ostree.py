@@ -1,132 +1,168 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Before an automatic update of an image system: the running toolchain, unless what waits brings another Go.
+"""Before an automatic update of an image system: stopped only where it would install what was refused, and reboot.
 
-Called by drop-ins of rpm-ostreed-automatic.service and bootc-fetch-apply-updates.service, which can only look at the
-running system; what an update brings is the staged gate's business.
+Called by drop-ins of rpm-ostreed-automatic.service and bootc-fetch-apply-updates.service. The running Go is judged and
+told, but never stops an update: what an update brings is the staged gate's business, and it may be the repair.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
 from go_health_hook import policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline, ceiling_of
-from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, BadInput, HookError
+from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_VETO, BadInput, HookError
 from go_health_hook.examine import examine
+from go_health_hook.gates import _refused
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
-from go_health_hook.linux import ostree
+from go_health_hook.linux import image
+from go_health_hook.linux.deployments import parse_json, waiting_digests
+from go_health_hook.linux.rpm_ostree import Inquiry, automatic_policy, waiting_commits
+from go_health_hook.run import process
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
+from go_health_hook.verdict import Examination, Verdict
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, VETO_PROGRAM, WIRED, Wired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from go_health_hook.config import Config
     from go_health_hook.gates import Call
-    from go_health_hook.linux.ostree import State
     from go_health_hook.wiring import View
 
-
-# How long the announcement may take (seconds): what the unit's ExecStartPre= leaves behind is killed.
-WAIT_SECONDS = 0.5
-# To read the deployments from the disk after a bus that never answered (seconds).
-READ_SECONDS = 0.5
-
-
+GATE = "rpm-ostree"
 BUDGET = 3.0
 UNITS = ("rpm-ostreed-automatic.service", "bootc-fetch-apply-updates.service")
 TIMERS = ("rpm-ostreed-automatic.timer", "bootc-fetch-apply-updates.timer")
 UNREAD = (
     ("/etc/rpm-ostreed.conf", "", "HookPost", "rpm-ostree has no hooks; the staged deployment is judged without it"),
 )
+WORDS = ("bootc",)
+# How long the announcement may take (seconds): what the unit's ExecStartPre= leaves behind is killed.
+WAIT_SECONDS = 0.5
+# To ask the registry or the remote what waits (seconds); asked only where something has been refused.
+CHECK_SECONDS = 45.0
+# To ask rpm-ostree what waits where the running Go is broken (seconds).
+ASK_SECONDS = 15.0
+# A refusal that may pass, as of a Go that hung, is tried again after this long (seconds).
+AGAIN_SECONDS = 86400.0
 
 
 def answer(call: Call) -> int:
-    """Return 1 to stop the automatic update, 0 to let it go on; a fault of our own lets it go on."""
-    if call.arguments:
-        raise BadInput(f"gate rpm-ostree takes no {clean(call.arguments[0])!r}", hint="call it without arguments")
+    """Return EXIT_VETO to stop the automatic update, 0 to let it go on; a fault of our own lets it go on.
+
+    `bootc`: bootc's unit calls, which reboots into whatever it stages; else rpm-ostree's, by its policy.
+    """
+    for word in call.arguments:
+        if word not in WORDS:
+            raise BadInput(f"gate rpm-ostree does not take {clean(word)!r}", hint=f"it takes: {', '.join(WORDS)}")
+    by_bootc = "bootc" in call.arguments
+    mode = "apply" if by_bootc else automatic_policy()
+    if mode not in ("stage", "apply"):
+        say(INFO, f"AutomaticUpdatePolicy = {clean(mode)}: nothing is installed, so nothing is judged")
+        return EXIT_ALLOW
     settings = call.settings()
+    if mode == "apply" and image.here() is not None:
+        refused = _refused_update(by_bootc)
+        if refused is not None:
+            return _stop(refused, settings, call)
+    return _tell_running(settings, call)
+
+
+def _refused_update(by_bootc: bool) -> dict[str, Any] | None:
+    """Return what is kept of the update that waits, if it is one that was refused, else None."""
+    held = _refused.held()
+    if not held:
+        return None
+    deadline = Deadline(CHECK_SECONDS)
+    # What is known may be out of date: an update that repairs it must not be missed.
+    program = "bootc" if by_bootc else "rpm-ostree"
+    process.run_host(program, ["upgrade", "--check"], deadline)
+    result = process.run_host(program, ["status", "--json"], deadline)
+    if not result.ok:
+        say(INFO, f"{program} was not asked what waits: {result.why()}")
+        return None
+    try:
+        status = parse_json(result.stdout.decode("utf-8", "replace"))
+        names = waiting_digests(status) if by_bootc else waiting_commits(status)
+    except HookError as error:
+        say(INFO, f"{program} was not understood: {error.line()}")
+        return None
+    return match(names, held, time.time())
+
+
+def match(names: Sequence[str], held: Sequence[dict[str, Any]], now: float) -> dict[str, Any] | None:
+    """Return the refused entry that the update that waits is, or None.
+
+    `names` are checksums or digests of what waits, the newest first: only that one is installed next.
+    """
+    for entry in held:
+        known = (entry["checksum"], entry["digest"], entry["base"])
+        if names and names[0] and names[0] in known:
+            return entry if entry["lasting"] or now - entry["time"] < AGAIN_SECONDS else None
+    return None
+
+
+def _stop(refused: dict[str, Any], settings: Config, call: Call) -> int:
+    """Tell that the automatic update would install what was refused; return the gate's exit status."""
+    name, reason = clean(refused["name"], 120), clean(refused["reason"], 600)
+    override = overridden()
+    examination = Examination(Subject("staged", "/"), Deadline(BUDGET))
+    examination.announce = settings.announce
+    examination.verdict = Verdict(EXIT_BLOCK, f"{name} was refused and is all that waits: {reason}")
+    if not call.dry_run:
+        event = record.OVERRIDE if override else record.VERDICT
+        publish.publish(examination, GATE, event=event, wait=WAIT_SECONDS)
+    if override is not None:
+        say(WARNING, f"the update goes on although {examination.verdict.reason}: {override.line()}")
+        return EXIT_ALLOW
+    say(ERR, f"the automatic update is stopped, it would reboot for nothing: {examination.verdict.reason}")
+    say(NOTICE, "it goes on by itself as soon as another update is there")
+    say_override("to let automatic updates go on once anyway")
+    return EXIT_ALLOW if call.dry_run else EXIT_VETO
+
+
+def _tell_running(settings: Config, call: Call) -> int:
+    """Judge the running Go and tell; the update goes on whatever it is."""
     budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
     deadline = Deadline(budget, ceiling=ceiling_of(settings.get("budget", "ceiling"), person=os.isatty(2)))
-    # Asked from the start: should the toolchain hang, there would be no time left for it afterwards.
-    inquiry = ostree.Inquiry(deadline) if ostree.on_ostree() else None
     examination = examine(Subject(), settings, deadline)
-    policy.settle(examination, policy.Case())
-    verdict = examination.verdict
-    let = overridden() if verdict.block else None
-    state = None
-    repair = ""
-    if verdict.block and let is None and inquiry is not None:
-        state, repair = _repair(inquiry, deadline)
+    decision = policy.settle(examination, policy.Case(powerless="what waits may repair it"))
+    verdict = decision.verdict
     if not call.dry_run:
-        event = record.OVERRIDE if let else record.WARNED if repair else record.VERDICT
-        publish.publish(examination, "rpm-ostree", event=event, wait=WAIT_SECONDS)
+        event = record.WARNED if verdict.block else record.VERDICT
+        publish.publish(examination, GATE, event=event, wait=WAIT_SECONDS)
     if verdict.exit_status == EXIT_INTERNAL:
         say(ERR, f"{verdict.reason}; the update goes on")
-        return EXIT_ALLOW
-    if not verdict.block:
-        say(INFO, f"the running Go: {verdict.reason}; the update goes on")
-        return EXIT_ALLOW
-    if let is not None:
-        say(WARNING, f"the update goes on although {verdict.reason}: {let.line()}")
-        return EXIT_ALLOW
-    if repair:
+    elif verdict.block:
         say(WARNING, f"the running Go is broken: {verdict.reason}")
-        say(NOTICE, f"{repair}, which may repair it: the update goes on")
-        return EXIT_ALLOW
-    say(ERR, f"the automatic update is stopped, the running Go is broken: {verdict.reason}")
-    say_remedies(examination)
-    say(NOTICE, f"on an image system: {ostree.how_to_roll_back(state)}, or update by hand: {_by_hand()}")
-    say_override("to let automatic updates go on once anyway")
-    return EXIT_ALLOW if call.dry_run else EXIT_BLOCK
+        say_remedies(examination)
+        _tell_waiting()
+        say(NOTICE, "the update goes on: what it brings is judged before it is installed")
+    else:
+        say(INFO, f"the running Go: {verdict.reason}; the update goes on")
+    return EXIT_ALLOW
 
 
-def _by_hand() -> str:
-    return "ostree admin upgrade" if ostree.driver() == "ostree" else f"{ostree.driver()} upgrade"
-
-
-def _repair(inquiry: ostree.Inquiry, deadline: Deadline) -> tuple[State | None, str]:
-    """The deployments, where they can be read, and what waits for this machine that brings another Go, in words."""
+def _tell_waiting() -> None:
+    """Say what rpm-ostree knows of an update of Go, and of one that was applied to the running system already."""
     try:
-        update = inquiry.answer()
-        if update.changes:
-            changes = ", ".join(str(c) for c in update.changes[:4])
-            return update.state, f"an update waits that changes Go ({changes})"
-        state = update.state
+        update = Inquiry(Deadline(ASK_SECONDS)).answer()
     except HookError as error:
         say(INFO, f"rpm-ostree was not asked what waits: {error.line()}")
-        try:
-            # When the bus took all the time there was: this is a few milliseconds, and decides whether Go is repaired.
-            state = ostree.on_disk(Deadline(max(deadline.remaining(), READ_SECONDS)))
-        except HookError as unread:
-            say(INFO, unread.line())
-            return None, ""
-    # Whatever rpm-ostree says of packages: a Go that is from none differs in the tree alone.
-    staged = state.staged
-    if staged is not None and _go_of(staged.root) != _go_of("/"):
-        return state, f"{staged.name} is staged and brings another Go"
-    return state, ""
-
-
-def _go_of(root: str) -> tuple[object, ...]:
-    """What tells one Go from another without running it: where it is, its VERSION, and the sizes of its programs."""
-    from go_health_hook.go import toolchain as toolchains
-
-    subject = Subject("staged" if root != "/" else "running", root)
-    toolchain = toolchains.find(subject)
-    if toolchain is None:
-        return ()
-    sizes: list[object] = []
-    for path in (toolchain.go, toolchain.tool("compile"), toolchain.tool("link")):
-        try:
-            sizes.append(subject.stat(path).st_size)
-        except OSError:
-            sizes.append(None)
-    try:
-        version = toolchain.read("VERSION")
-    except OSError:
-        version = None
-    return (toolchain.goroot, version, *sizes)
+        return
+    if update.changes:
+        say(NOTICE, f"an update waits that changes Go ({', '.join(str(c) for c in update.changes[:4])})")
+    booted = update.state.booted
+    if booted is not None and booted.live:
+        refused = _refused.find(booted.live)
+        what = f"{refused['name']}, which was refused," if refused else f"commit {clean(booted.live, 12)}"
+        say(WARNING, f"rpm-ostree apply-live has put {what} into the running system")
 
 
 def wired(view: View) -> Wired:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The staged deployment: judged where it lies, as soon as it is staged and once more before the shutdown finalizes it.
 
-The answer to the updater is ostree's own finalization lock. Only a lock that is ours is ever lifted.
+The answer to the updater is the image system's own finalization lock. Only a lock that is ours is ever lifted.
 """
 
 from __future__ import annotations
+
+import time
 
 from go_health_hook import policy
 from go_health_hook.announce import publish, record
@@ -12,8 +14,10 @@ from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
 from go_health_hook.examine import examine, severities
 from go_health_hook.gates import _refused
-from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
-from go_health_hook.linux import ostree
+from go_health_hook.gates._locking import DISCARD_SECONDS, LOCK_SECONDS, READ_SECONDS, Lock
+from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, kept, overridden, say, say_override, say_remedies
+from go_health_hook.linux import image, zincati
+from go_health_hook.policy import Action
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 from go_health_hook.verdict import Examination, Verdict
@@ -25,30 +29,33 @@ if TYPE_CHECKING:
 
     from go_health_hook.config import Config
     from go_health_hook.gates import Call
-    from go_health_hook.gates._refused import Note
-    from go_health_hook.linux.ostree import Deployment
+    from go_health_hook.linux.deployments import Deployment
+    from go_health_hook.linux.image import ImageSystem
+    from go_health_hook.policy import Decision
     from go_health_hook.wiring import View
 
 GATE = "staged"
-# How long the announcement may take (seconds), since what this unit leaves behind is killed: nobody waits for it but a
-# shutdown.
+BUDGET = 10.0
+# How long the announcement may take (seconds), since what this unit leaves behind is killed.
 TELL_SECONDS = 5.0
 TELL_SECONDS_AT_SHUTDOWN = 1.0
-# Besides the time for judging (seconds): to read the deployments, and to lock, which waits for ostree's own lock.
-READ_SECONDS = 5.0
-LOCK_SECONDS = 8.0
-# The budget at shutdown (seconds) is this at most, whatever [budget] staged is. The ceiling at shutdown and the above
-# have to fit into the guard's TimeoutStopSec=, or the guard would be killed before it locks.
+# The budget at shutdown (seconds) is this at most, whatever [budget] staged is. The ceiling at shutdown, reading,
+# locking and telling have to fit into the guard's TimeoutStopSec=, or the guard would be killed before it locks.
 SHUTDOWN_SECONDS = 20.0
+# The same for the running Go, judged for comparison, and for the lock that the system's own tools show.
+CONTROL_SECONDS_AT_SHUTDOWN = 6.0
+LOCK_SECONDS_AT_SHUTDOWN = 2.0
+# How long a run waits for the end of a transaction before it leaves what is left to the next one (seconds), and how
+# long between two looks.
+WAIT_SECONDS = 600.0
+STEP_SECONDS = 0.2
+# systemd starts no second run of the unit for what changes during one, so each looks again at its end.
+MAX_ROUNDS = 50
 WORDS = ("shutdown", "recheck")
-# systemd starts no second run of the unit for what changes during one, so each looks again at its end, so many times.
-MAX_ROUNDS = 4
 # What is the machine's and not the image's: a deployment's own is empty (ostree's adapting-existing), and /opt, /home,
 # /srv, /usr/local are links into it wherever they are not the image's.
 NOT_OF_THE_IMAGE = ("/var", "/run")
 
-
-BUDGET = 10.0
 FINALIZE = "ostree-finalize-staged.service"
 PATH_UNIT = "go-health-hook-staged.path"
 GUARD_UNIT = "go-health-hook-guard.service"
@@ -64,36 +71,36 @@ def answer(call: Call) -> int:
     for word in call.arguments:
         if word not in WORDS:
             raise BadInput(f"gate staged does not take {clean(word)!r}", hint=f"it takes: {', '.join(WORDS)}")
-    if not ostree.on_ostree():
-        say(INFO, "not booted from an ostree deployment: no update is staged here")
+    system = image.here()
+    if system is None:
+        say(INFO, "not booted from an image system: no update is staged here")
         return EXIT_ALLOW
     settings = call.settings()
-    at_shutdown = "shutdown" in call.arguments
-    budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
-    if at_shutdown:
-        budget = min(budget, SHUTDOWN_SECONDS)
-    status = EXIT_ALLOW
     try:
-        for left in reversed(range(1 if at_shutdown or call.dry_run else MAX_ROUNDS)):
-            beside = READ_SECONDS + LOCK_SECONDS
-            wall = max(budget, ceiling_of(settings.get("budget", "ceiling"), shutdown=at_shutdown))
-            deadline = Deadline(budget + beside, ceiling=wall + beside)
-            staged = ostree.on_disk(deadline.within(READ_SECONDS)).staged
-            if staged is None:
-                if not call.dry_run:
-                    _nothing_staged(settings)
-                return EXIT_ALLOW
-            gate = _Gate(staged, settings, budget, deadline, call)
-            status = gate.decide()
-            if not left or gate.settled():
-                break
-        return status
+        return _rounds(system, settings, call)
     except HookError as error:
         say(ERR, f"nothing was decided about the staged deployment, the update goes on: {error.line()}")
         return EXIT_INTERNAL
     except OSError as error:
         say(ERR, f"nothing was decided about the staged deployment, the update goes on: {clean(str(error))}")
         return EXIT_INTERNAL
+
+
+def _rounds(system: ImageSystem, settings: Config, call: Call) -> int:
+    """Judge and act until nothing has changed meanwhile and nothing is left to do. Raises HookError, OSError."""
+    wait = Deadline(WAIT_SECONDS)
+    status = EXIT_ALLOW
+    for number in range(MAX_ROUNDS):
+        staged = system.read(Deadline(READ_SECONDS)).staged
+        if staged is None:
+            if not call.dry_run:
+                _nothing_staged(settings)
+            return status if number else EXIT_ALLOW
+        gate = _Gate(system, staged, settings, call, again=number > 0)
+        status = gate.decide()
+        if call.dry_run or gate.at_shutdown or gate.finish(wait):
+            break
+    return status
 
 
 def _nothing_staged(settings: Config) -> None:
@@ -103,86 +110,70 @@ def _nothing_staged(settings: Config) -> None:
         publish.release(GATE, settings.announce)
         say(INFO, "the deployment that was refused is not staged any more")
     if last.deployment:
-        _kept(_refused.Note().write)
+        kept(_refused.Note().write)
 
 
 class _Gate:
-    def __init__(self, staged: Deployment, settings: Config, budget: float, deadline: Deadline, call: Call) -> None:
+    """One look at the staged deployment."""
+
+    def __init__(
+        self, system: ImageSystem, staged: Deployment, settings: Config, call: Call, *, again: bool = False
+    ) -> None:
+        self.system = system
         self.staged = staged
         self.settings = settings
-        self.budget = budget
-        self.deadline = deadline
         self.at_shutdown = "shutdown" in call.arguments
-        self.recheck = "recheck" in call.arguments
+        self.recheck = "recheck" in call.arguments and not again
         self.dry_run = call.dry_run
+        budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
+        self.budget = min(budget, SHUTDOWN_SECONDS) if self.at_shutdown else budget
         self.tell = TELL_SECONDS_AT_SHUTDOWN if self.at_shutdown else TELL_SECONDS
         self.mark = _refused.fingerprint(settings, severities())
-        last = _refused.Note.read()
-        self.seen = last.deployment == staged.id
-        self.note: Note = last if self.seen else _refused.Note(staged.id)
-        self.note.ours = self.note.ours and staged.locked
-        # How it is to be when this run is over.
-        self.locked = staged.locked
+        self.lock = Lock(system, staged, Deadline(self.budget + READ_SECONDS + LOCK_SECONDS + DISCARD_SECONDS))
         self.let = False
+        # Steps that wait for the end of a transaction, each True once it is done.
+        self.left: list[Callable[[], bool]] = []
 
-    def settled(self) -> bool:
-        """Whether what was decided upon is still what is there; yes where that cannot be read."""
-        try:
-            now = ostree.on_disk(Deadline(READ_SECONDS)).staged
-        except HookError as error:
-            say(INFO, f"not looked at again: {error.line()}")
-            return True
-        if now is None:
-            return not self.note.deployment
-        return now.id == self.staged.id and now.locked == self.locked and (overridden() is not None) == self.let
+    # --- judging
 
     def decide(self) -> int:
         """Judge, act, remember; return the exit status."""
-        let = overridden()
-        self.let = let is not None
-        examination = self._judge()
-        if examination.findings:
-            policy.settle(examination, policy.Case())
-        verdict = examination.verdict
+        override = overridden()
+        self.let = override is not None
+        ceiling = ceiling_of(self.settings.get("budget", "ceiling"), shutdown=self.at_shutdown)
+        limit = Deadline(self.budget, ceiling=ceiling)
+        with self.system.tree(self.staged) as root:
+            examination = self._judge(Subject("staged", root), limit)
+        warn = self.settings.get("ostree", "on-failure") == "warn"
+        case = policy.Case(
+            override=override.line() if override else "",
+            powerless="on-failure = warn" if warn else "",
+            starved_blocks=self.settings.get("budget", "starved") == "block",
+            standing_blocks=self.settings.get("ostree", "standing") == "block",
+        )
+        decision = policy.settle(examination, case)
+        if decision.action is Action.BLOCK and not self._is_done(examination):
+            decision = self._compare(examination, case, decision)
         if self.dry_run:
-            say(INFO, f"{self.staged.name}: would be {'refused' if verdict.block else 'let through'}: {verdict.reason}")
+            word = "refused" if decision.action is Action.BLOCK else "let through"
+            say(INFO, f"{self.staged.name}: would be {word}: {decision.verdict.reason}")
             return EXIT_ALLOW
-        if verdict.exit_status == EXIT_INTERNAL:
-            say(ERR, f"{self.staged.name}: {verdict.reason}; its finalization is left as it is")
-            publish.publish(examination, GATE, wait=self.tell)
-            return EXIT_INTERNAL
-        if self.at_shutdown and verdict.exit_status == EXIT_TIMEOUT and self.note.verdict == "allow":
-            # It was found healthy when it was staged; that a machine on its way down is slow says nothing about Go.
-            say(WARNING, f"{self.staged.name} was found healthy before; now {verdict.reason}: it is finalized")
-            return EXIT_ALLOW
-        if not verdict.block:
-            if self._is_news(record.VERDICT, examination) or self.at_shutdown:
-                say(INFO, f"{self.staged.name}: {verdict.reason}")
-            return self._let_go(examination, record.VERDICT)
-        if let is not None:
-            say(WARNING, f"{self.staged.name} is let through although {verdict.reason}: {let.line()}")
-            return self._let_go(examination, record.OVERRIDE)
-        if self.settings.get("ostree", "on-failure") == "warn":
-            say(WARNING, f"{self.staged.name} brings a broken Go; on-failure = warn: {verdict.reason}")
-            return self._let_go(examination, record.WARNED)
-        return self._refuse(examination)
+        return self._act(decision, examination)
 
-    def _judge(self) -> Examination:
-        subject = Subject("staged", self.staged.root)
-        limit = self.deadline.within(self.budget, spare=LOCK_SECONDS)
+    def _judge(self, subject: Subject, limit: Deadline) -> Examination:
         elsewhere = self._elsewhere(subject)
         if elsewhere:
             examination = Examination(subject, limit)
             examination.announce = self.settings.announce
-            examination.verdict = Verdict(EXIT_ALLOW, elsewhere)
+            examination.nothing = elsewhere
             return examination
         if self.recheck and not self.dry_run:
-            _refused.forget(self.staged.checksum)
+            kept(lambda: _refused.forget(self.staged.checksum))
         known = None if self.recheck else _refused.recall(self.staged, self.mark, self.settings, subject, limit)
         return known or examine(subject, self.settings, limit)
 
     def _elsewhere(self, subject: Subject) -> str:
-        """Why the configured GOROOT is nothing that this deployment could break, or an empty string."""
+        """Return why the configured GOROOT is nothing that this deployment could break, or an empty string."""
         goroot = self.settings.get("toolchain", "goroot")
         if goroot == "auto":
             return ""
@@ -194,124 +185,189 @@ class _Gate:
             return ""
         return f"[toolchain] goroot = {clean(goroot)} lies in {clean(place)}, which is not part of the deployment"
 
+    def _compare(self, examination: Examination, case: policy.Case, decision: Decision) -> Decision:
+        """Decide again with what the running Go shows: it may be as broken, or the machine too slow for both."""
+        seconds = CONTROL_SECONDS_AT_SHUTDOWN if self.at_shutdown else self.budget
+        running = examine(Subject(), self.settings, Deadline(seconds, ceiling=seconds))
+        policy.settle(running, policy.Case())
+        case.standing = frozenset(f.check for f in running.findings if f.blocks)
+        late = decision.verdict.exit_status == EXIT_TIMEOUT
+        if late and self.at_shutdown and (running.verdict.exit_status == EXIT_TIMEOUT or running.not_judged):
+            case.powerless = "the running Go did not answer in time either: the machine is slow"
+        return policy.settle(examination, case)
+
+    def _is_done(self, examination: Examination) -> bool:
+        """Whether this refusal has been carried out before, so that nothing is to be done or said again."""
+        is_news = self._is_news(record.VERDICT, examination)
+        return not is_news and self.lock.note.ours and not self.staged.soft and not self.at_shutdown
+
+    # --- acting
+
+    def _act(self, decision: Decision, examination: Examination) -> int:
+        action, reason = decision.action, decision.verdict.reason
+        name = self.staged.name
+        before = self.lock.note.verdict if self.lock.seen else ""
+        if action is Action.UNDECIDED:
+            say(ERR, f"{name}: {reason}; its finalization is left as it is")
+            publish.publish(examination, GATE, wait=self.tell)
+            return EXIT_INTERNAL
+        if action is Action.ALLOW and examination.not_judged and before == "block" and self.lock.note.ours:
+            say(WARNING, f"{name} stays locked as it is: {reason}")
+            return EXIT_ALLOW
+        if action is Action.BLOCK:
+            if self.at_shutdown and decision.verdict.exit_status == EXIT_TIMEOUT and before == "allow":
+                # That a machine on its way down is slow says nothing about Go.
+                say(WARNING, f"{name} was found healthy before; now {reason}: it is finalized")
+                return EXIT_ALLOW
+            return self._refuse(examination)
+        event = {Action.OVERRIDE: record.OVERRIDE, Action.WARN: record.WARNED}.get(action, record.VERDICT)
+        if action is Action.OVERRIDE:
+            say(WARNING, f"{name} is let through although {reason}: {decision.note}")
+        elif action is Action.WARN:
+            say(WARNING, f"{name} brings a broken Go and is let through ({decision.note}): {reason}")
+        elif self._is_news(event, examination) or self.at_shutdown:
+            say(INFO, f"{name}: {reason}")
+        return self._let_go(examination, event)
+
+    def _let_go(self, examination: Examination, event: str) -> int:
+        """Lift our locks; announce once they are gone. Return the exit status of an update that goes on."""
+        if event != record.VERDICT:
+            kept(lambda: _refused.change(self.staged.checksum, held=False))
+        elif not examination.not_judged:
+            kept(lambda: _refused.forget(self.staged.checksum))
+
+        def lift() -> bool:
+            if not self.lock.lift():
+                return False
+            self._done(examination, event)
+            return True
+
+        try:
+            if not lift():
+                # Not noted as let through: it is tried again in this run, at the next one and at the shutdown.
+                self.left.append(lift)
+                return EXIT_INTERNAL if self.at_shutdown else EXIT_ALLOW
+        except HookError as error:
+            say(ERR, f"{self.staged.name} is to be finalized, but stays locked: {error.line()}")
+            self.left.append(lift)
+            return EXIT_INTERNAL
+        return EXIT_ALLOW
+
+    def _refuse(self, examination: Examination) -> int:
+        """Keep it from being finalized, or discard it; announce and remember that; return the exit status."""
+        verdict = examination.verdict
+        discards = self._discards()
+        if self._is_done(examination):
+            say(INFO, f"{self.staged.name} stays locked: {verdict.reason}")
+            self.left = [] if self.system.is_shown(self.lock.marks) else [self.lock.show]
+            self.left += [lambda: self.lock.discard(verdict.reason)] if discards else []
+            return verdict.exit_status
+        others = self.lock.foreign
+        try:
+            if not self.lock.hold():
+                return verdict.exit_status  # the next round judges what is staged by now
+            self._take_back_soft_reboot()
+        except HookError as error:
+            say(ERR, f"the update goes on: {error.line()}")
+            examination.verdict = Verdict(EXIT_INTERNAL, f"{error.message}; not followed: {verdict.reason}")
+            self._let_go(examination, record.VERDICT)
+            return EXIT_INTERNAL
+        self.system.describe(self.staged, Deadline(READ_SECONDS))
+        self._say_refused(examination, others, discards)
+        self._remember(examination)
+        self._done(examination, record.VERDICT)
+        self._show_or_discard(verdict.reason, discards)
+        return verdict.exit_status
+
+    def _say_refused(self, examination: Examination, others: frozenset[str], discards: bool) -> None:
+        reason, name = examination.verdict.reason, self.staged.name
+        say(ERR, f"{name} brings a broken Go: {reason}")
+        say_remedies(examination)
+        if others:
+            owner = zincati.owner(Deadline(READ_SECONDS))
+            say(NOTICE, f"its finalization is locked by {owner} as well: that lock is left alone")
+        if not discards:
+            publish.note("locked", f"{name} is locked and will not be finalized: {reason}")
+            say(NOTICE, f"{name} is locked: this system stays the default until an update brings a sound Go")
+            say_override("to let it through once anyway")
+
+    def _remember(self, examination: Examination) -> None:
+        known = _refused.find(self.staged.checksum) or {}
+        kept(lambda: _refused.remember(self.staged, examination, self.mark, held=True))
+        if self.at_shutdown:
+            kept(lambda: _refused.change(self.staged.checksum, reboots=known.get("reboots", 0) + 1))
+
+    def _show_or_discard(self, reason: str, discards: bool) -> None:
+        """Begin what may have to wait for a transaction's end."""
+        if self.at_shutdown:
+            self.lock.limit = Deadline(LOCK_SECONDS_AT_SHUTDOWN)
+            self.lock.show()
+            return
+        if discards:
+            self.left.append(lambda: self.lock.discard(reason))
+        else:
+            self.left.append(self.lock.show)
+
+    def _take_back_soft_reboot(self) -> None:
+        """See that no soft reboot leads into it, which no lock would stop. Raises HookError."""
+        if self.staged.soft:
+            self.system.cancel_soft_reboot(self.staged, Deadline(LOCK_SECONDS))
+            self.staged.soft = False
+            say(NOTICE, "the soft reboot that was prepared for it has been taken back")
+
+    def _discards(self) -> bool:
+        """Whether it is to be removed: as configured, or since zincati would unlock and finalize it."""
+        return not self.at_shutdown and (
+            self.settings.get("ostree", "on-failure") == "discard" or zincati.is_active(Deadline(READ_SECONDS))
+        )
+
+    # --- afterwards
+
+    def finish(self, wait: Deadline) -> bool:
+        """Wait for what is left to do; return False where something has changed, so that another round is needed."""
+        while True:
+            if not self._settled():
+                return False
+            self.left = [step for step in self.left if not self._try(step)]
+            if not self.left:
+                return self._settled()
+            if wait.expired:
+                say(WARNING, "a transaction has not ended in time: what is left is done at the next change")
+                return True
+            time.sleep(STEP_SECONDS)
+
+    def _try(self, step: Callable[[], bool]) -> bool:
+        """Whether a step is done; one that fails is given up until the next run."""
+        self.lock.limit = Deadline(READ_SECONDS + LOCK_SECONDS + DISCARD_SECONDS)
+        try:
+            return step()
+        except HookError as error:
+            say(ERR, error.line())
+            return True
+
+    def _settled(self) -> bool:
+        """Whether what was decided upon is still what is there; yes where that cannot be read."""
+        try:
+            now = self.system.read(Deadline(READ_SECONDS)).staged
+        except HookError as error:
+            say(INFO, f"not looked at again: {error.line()}")
+            return True
+        if now is None:
+            return not self.lock.note.deployment
+        same = now.id == self.staged.id and now.marks == self.lock.marks
+        return same and now.soft == self.staged.soft and (overridden() is not None) == self.let
+
     def _is_news(self, event: str, examination: Examination) -> bool:
-        return not self.seen or self.note.verdict != _word(event, examination)
+        return not self.lock.seen or self.lock.note.verdict != _word(event, examination)
 
     def _done(self, examination: Examination, event: str) -> None:
         """Announce what is new, note what was decided."""
         if self._is_news(event, examination):
             publish.publish(examination, GATE, event=event, wait=self.tell)
-        self.note.verdict = _word(event, examination)
-        _kept(self.note.write)
-
-    # --- let through
-
-    def _let_go(self, examination: Examination, event: str) -> int:
-        """Lift our lock, if there is one; announce; return the exit status of an update that goes on."""
-        try:
-            self._unlock()
-        except HookError as error:
-            # Not noted as let through: it is tried again in the next round, at the next run and at the shutdown.
-            say(ERR, f"{self.staged.name} is to be finalized, but stays locked: {error.line()}")
-            return EXIT_INTERNAL
-        self._done(examination, event)
-        return EXIT_ALLOW
-
-    def _unlock(self) -> None:
-        """Lift the lock if it is ours. Raises HookError."""
-        if not self.note.ours:
-            if self.staged.locked:
-                say(INFO, "its finalization is locked by somebody else: that lock is left alone")
-            return
-        self.locked = False
-        if not self._is_staged():
-            return  # the lock that is there now is another deployment's
-        ostree.unlock(self.deadline.within(LOCK_SECONDS))
-        self.note.ours = False
-        publish.note("unlocked", f"{self.staged.name}: the finalization lock of go-health-hook has been lifted")
-        say(NOTICE, f"{self.staged.name}: our finalization lock has been lifted")
-
-    # --- refused
-
-    def _refuse(self, examination: Examination) -> int:
-        """Keep it from being finalized, or discard it; announce and remember that; return the exit status."""
-        verdict = examination.verdict
-        done = not self._is_news(record.VERDICT, examination) and self.note.ours and not self.staged.soft
-        if done and not self.at_shutdown:
-            # All has been done and said before: it was our own lock that started the unit once more.
-            say(INFO, f"{self.staged.name} stays locked: {verdict.reason}")
-            return verdict.exit_status
-        say(ERR, f"{self.staged.name} brings a broken Go: {verdict.reason}")
-        say_remedies(examination)
-        if self.note.ours or not self.staged.locked:
-            try:
-                if self.staged.soft:
-                    # It would be booted into all the same, and without the settings that the finalization merges.
-                    ostree.cancel_soft_reboot(self.deadline.within(LOCK_SECONDS))
-                    say(NOTICE, "the soft reboot that was prepared for it has been taken back")
-                held = self.staged.locked or self._lock()
-            except HookError as error:
-                say(ERR, f"the update goes on: {error.line()}")
-                examination.verdict = Verdict(EXIT_INTERNAL, f"{error.message}; not heeded: {verdict.reason}")
-                self._let_go(examination, record.VERDICT)
-                return EXIT_INTERNAL
-            if not held:
-                return verdict.exit_status
-        if not self.note.ours:
-            say(NOTICE, "its finalization is locked by somebody else already: that lock is left alone")
-        elif not self._discard(verdict):
-            name = self.staged.name
-            publish.note("locked", f"{name} is locked and will not be finalized: {verdict.reason}")
-            say(NOTICE, f"{name} is locked: this system stays the default until an update brings a sound Go")
-            say(NOTICE, "an updater that reboots after staging does so in vain: stop its timer, or zincati, until then")
-            say_override("to let it through once anyway")
-        _kept(lambda: _refused.remember(self.staged, examination, self.mark))
-        self._done(examination, record.VERDICT)
-        return verdict.exit_status
-
-    def _lock(self) -> bool:
-        """Lock its finalization; whether it is what has been locked. Raises HookError where nothing has."""
-        # Noted before it is done: should we be cut off between the two, the lock is known to be ours.
-        self.note.ours = True
-        _kept(self.note.write)
-        try:
-            self.note.ours = ostree.lock(self.deadline.within(LOCK_SECONDS))
-        except HookError:
-            self.note.ours = False
-            raise
-        self.locked = True
-        try:
-            now = ostree.on_disk(Deadline(READ_SECONDS)).staged
-        except HookError as error:
-            say(WARNING, f"it is not known whether another one was staged meanwhile: {error.line()}")
-            return True
-        if now is None or now.id == self.staged.id:
-            return True
-        # It is another one, staged meanwhile, that has been locked: the next round judges it, and knows whose lock that
-        # is. (While systemd stops the finalization there is no other round, and nothing can be staged.)
-        if self.note.ours:
-            _kept(_refused.Note(now.id, ours=True).write)
-        return False
-
-    def _discard(self, verdict: Verdict) -> bool:
-        """Remove it where that is asked for and the lock is ours; whether it is gone."""
-        if self.settings.get("ostree", "on-failure") != "discard" or not self.note.ours or self.at_shutdown:
-            return False
-        try:
-            ostree.discard(Deadline(LOCK_SECONDS))
-        except HookError as error:
-            say(ERR, f"{self.staged.name} could not be discarded; it stays locked: {error.line()}")
-            return False
-        # Not noted as staged: that it is gone does not mean that updates are no longer held back.
-        self.note.deployment, self.note.ours = "", False
-        publish.note("discarded", f"{self.staged.name} has been discarded: {verdict.reason}")
-        say(NOTICE, f"{self.staged.name} has been discarded; a later update is judged anew")
-        return True
-
-    def _is_staged(self) -> bool:
-        """Whether what was judged is still what is staged. Raises HookError."""
-        now = ostree.on_disk(Deadline(READ_SECONDS)).staged
-        return now is not None and now.id == self.staged.id
+        self.lock.seen = True
+        self.lock.note.verdict = _word(event, examination)
+        self.lock.note.digest = self.staged.digest
+        self.lock.write_note()
 
 
 def _word(event: str, examination: Examination) -> str:
@@ -319,14 +375,6 @@ def _word(event: str, examination: Examination) -> str:
     if event != record.VERDICT:
         return event
     return "fault" if examination.verdict.exit_status == EXIT_INTERNAL else examination.verdict.word
-
-
-def _kept(write: Callable[[], None]) -> None:
-    """Write a record; a full or read-only disk changes nothing about the answer."""
-    try:
-        write()
-    except OSError as error:
-        say(WARNING, f"{clean(str(error.filename or ''))} is not written: {error.strerror}")
 
 
 def wired(view: View) -> Wired:

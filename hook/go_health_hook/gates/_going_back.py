@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether failing a boot helps: who would act on it, and whether the previous deployment's Go is sound."""
+
+from __future__ import annotations
+
+import glob
+
+from go_health_hook import config, policy
+from go_health_hook.deadline import Deadline
+from go_health_hook.errors import EXIT_INTERNAL, HookError
+from go_health_hook.examine import examine, severities
+from go_health_hook.linux import greenboot
+from go_health_hook.subject import Subject
+from go_health_hook.verdict import BROKEN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from go_health_hook.linux.deployments import Deployment, State
+    from go_health_hook.linux.image import ImageSystem
+    from go_health_hook.verdict import Examination
+
+# The checks whose failure can be an image's fault. Limits are the machine's, and packages change nothing about Go.
+OF_THE_IMAGE = frozenset({"goroot", "version", "stdlib"})
+# Set by a boot loader that counts boots (systemd's AUTOMATIC_BOOT_ASSESSMENT document).
+BOOT_COUNTING = "/sys/firmware/efi/efivars/LoaderBootCountPath-*"
+# To read the deployments (seconds).
+READ_SECONDS = 5.0
+
+
+class Judged:
+    """The Go of one deployment, as judged now with the vendor's settings.
+
+    `goroot` is empty where the deployment has no Go of its own, `broken` are the checks that prove it broken, and
+    `unclear` says that a check could not tell.
+    """
+
+    __slots__ = ("broken", "goroot", "unclear")
+
+    def __init__(self, goroot: str, broken: frozenset[str] = frozenset(), unclear: bool = False) -> None:
+        self.goroot = goroot
+        self.broken = broken
+        self.unclear = unclear
+
+
+def proof(examination: Examination) -> frozenset[str]:
+    """Return the checks that prove a settled examination's Go broken and may be an image's fault."""
+    return frozenset(
+        f.check for f in examination.findings if f.blocks and f.ground is BROKEN and f.check in OF_THE_IMAGE
+    )
+
+
+def why_not(broken: frozenset[str], goroot: str, own: Judged, previous: Judged | None, actor: str) -> str:
+    """Return why going back would repair nothing, in words, or an empty string where it would.
+
+    `broken` and `goroot` are of the running system, `own` is the tree of the booted deployment, `previous` that of the
+    deployment before (None where there is none), `actor` is who acts on a failed boot.
+    """
+    culprits = broken & own.broken
+    if not broken or not goroot or own.goroot != goroot or not culprits:
+        return "the fault is not this image's, so going back would not repair it"
+    if previous is None:
+        return "there is no previous deployment to go back to"
+    if not previous.goroot:
+        return "the previous deployment has no Go"
+    if previous.broken:
+        return "the Go of the previous deployment is broken as well"
+    if previous.unclear:
+        return "it could not be told whether the Go of the previous deployment works"
+    return "" if actor else "nothing on this machine acts on a failed boot"
+
+
+def ask(system: ImageSystem | None, examination: Examination, actor: str, seconds: float) -> str:
+    """Return `why_not` of this machine; each deployment is judged for `seconds` at most."""
+    limit = Deadline(READ_SECONDS)
+    broken = proof(examination)
+    goroot = (examination.toolchain or {}).get("goroot", "")
+    nothing = Judged("")
+    try:
+        state = system.read(limit) if system else None
+        if not system or not state or not state.booted or not broken or not goroot:
+            return why_not(broken, goroot, nothing, None, actor)
+        if state.going_back or state.default is not state.booted:
+            return "another deployment boots next in any case"
+        own = judge(system, state.booted, seconds)
+        previous = None
+        if state.previous and broken & own.broken:
+            previous = judge(system, state.previous, seconds)
+    except HookError as error:
+        return f"whether going back would repair it is not known: {error.line()}"
+    return why_not(broken, goroot, own, previous, actor)
+
+
+def judge(system: ImageSystem, deployment: Deployment, seconds: float) -> Judged:
+    """Judge a deployment's tree as the staged gate judges, with the vendor's settings. Raises HookError.
+
+    Half of the `seconds` is the budget, so that a machine that keeps Go waiting is told from a Go that hangs.
+    """
+    deadline = Deadline(seconds / 2, ceiling=seconds)
+    with system.tree(deployment) as root:
+        examination = examine(Subject("staged", root), config.Config(severities()), deadline)
+    policy.settle(examination, policy.Case())
+    unclear = examination.verdict.exit_status == EXIT_INTERNAL
+    unclear = unclear or any(f.check in OF_THE_IMAGE for f in examination.not_judged)
+    return Judged((examination.toolchain or {}).get("goroot", ""), proof(examination), unclear)
+
+
+def actor(called_by_greenboot: bool) -> str:
+    """Return who acts on a failed boot here: "greenboot", "boot counting", or an empty string."""
+    if called_by_greenboot or greenboot.is_installed():
+        return "greenboot"
+    return "boot counting" if glob.glob(BOOT_COUNTING) else ""
+
+
+def deployments(system: ImageSystem | None, deadline: Deadline) -> State | None:
+    """Return the deployments, or None where they cannot be read."""
+    try:
+        return system.read(deadline) if system else None
+    except HookError:
+        return None

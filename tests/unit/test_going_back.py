@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""When a boot is failed: only if going back to the previous deployment repairs what is proven broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from go_health_hook import policy
+from go_health_hook.deadline import Deadline
+from go_health_hook.gates import _going_back
+from go_health_hook.gates._going_back import Judged, proof, why_not
+from go_health_hook.subject import Subject
+from go_health_hook.verdict import BROKEN, FAIL, NOT_JUDGED, REGRESSION, REQUIRED, TIMEOUT, WORSE, Examination, Finding
+
+GO = "/usr/lib/golang"
+VERSION, GOROOT = frozenset({"version"}), frozenset({"goroot"})
+NONE: frozenset[str] = frozenset()
+SOUND = Judged(GO)
+
+
+@pytest.mark.parametrize(
+    ("broken", "goroot", "own", "previous", "actor", "says"),
+    [
+        (VERSION, GO, Judged(GO, VERSION), SOUND, "greenboot", ""),
+        (VERSION, GO, Judged(GO, VERSION), SOUND, "boot counting", ""),
+        (VERSION | GOROOT, GO, Judged(GO, VERSION), SOUND, "greenboot", ""),
+        # Nobody acts: zincati and all else behind boot-complete.target would only be stopped.
+        (VERSION, GO, Judged(GO, VERSION), SOUND, "", "nothing on this machine acts"),
+        # There is nothing better to go back to.
+        (VERSION, GO, Judged(GO, VERSION), None, "greenboot", "no previous deployment"),
+        (VERSION, GO, Judged(GO, VERSION), Judged(""), "greenboot", "has no Go"),
+        (VERSION, GO, Judged(GO, VERSION), Judged(GO, VERSION), "greenboot", "broken as well"),
+        # Broken in another way is broken: each of the two would send the machine to the other.
+        (VERSION, GO, Judged(GO, VERSION), Judged(GO, GOROOT), "greenboot", "broken as well"),
+        (VERSION, GO, Judged(GO, VERSION), Judged(GO, NONE, unclear=True), "greenboot", "could not be told"),
+        # The image brings a sound Go, another one, or none: a mount, a system extension, /usr/local in /var, a limit.
+        (VERSION, GO, Judged(GO), SOUND, "greenboot", "not this image's"),
+        (VERSION, GO, Judged(GO, GOROOT), SOUND, "greenboot", "not this image's"),
+        (VERSION, GO, Judged(""), SOUND, "greenboot", "not this image's"),
+        (VERSION, "/usr/local/go", Judged(GO, VERSION), SOUND, "greenboot", "not this image's"),
+        # No Go at all, as with `required = yes`; nothing that is proven.
+        (GOROOT, "", Judged(""), SOUND, "greenboot", "not this image's"),
+        (NONE, GO, Judged(GO, VERSION), SOUND, "greenboot", "not this image's"),
+    ],
+)
+def test_why_not_names_what_going_back_would_not_mend(
+    broken: frozenset[str], goroot: str, own: Judged, previous: Judged | None, actor: str, says: str
+) -> None:
+    reason = why_not(broken, goroot, own, previous, actor)
+    assert bool(reason) == bool(says)
+    assert says in reason
+
+
+@pytest.mark.parametrize(
+    ("status", "check", "severity", "ground", "is_proof"),
+    [
+        (FAIL, "version", REQUIRED, BROKEN, True),
+        (TIMEOUT, "version", REQUIRED, BROKEN, True),
+        (TIMEOUT, "version", REQUIRED, NOT_JUDGED, False),
+        (FAIL, "version", REQUIRED, NOT_JUDGED, False),
+        (FAIL, "version", REGRESSION, WORSE, False),
+        (FAIL, "cgroup", REQUIRED, BROKEN, False),
+        (FAIL, "gomaxprocs", REQUIRED, BROKEN, False),
+        (FAIL, "packages", REQUIRED, BROKEN, False),
+    ],
+)
+def test_proof_is_what_runs_or_reads_the_toolchain(
+    status: str, check: str, severity: str, ground: str, is_proof: bool
+) -> None:
+    examination = Examination(Subject(), Deadline(1))
+    finding = Finding(status, "it is", ground=ground)
+    finding.check, finding.severity = check, severity
+    examination.findings = [finding]
+    policy.settle(examination, policy.Case())
+    assert bool(proof(examination)) == is_proof
+
+
+def test_actor_is_greenboot_only_where_it_runs_our_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_going_back, "BOOT_COUNTING", f"{tmp_path}/LoaderBootCountPath-*")
+    monkeypatch.setattr(_going_back.greenboot, "is_installed", lambda: False)
+    assert _going_back.actor(called_by_greenboot=False) == ""
+    assert _going_back.actor(called_by_greenboot=True) == "greenboot"
+    (tmp_path / "LoaderBootCountPath-4a67b082").touch()
+    assert _going_back.actor(called_by_greenboot=False) == "boot counting"
