@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from go_health_hook.config import Config
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# The CPU tools are a package of their own, which may be absent (go-health-hook-tools).
 ROOMS = ("commands", "cpu")
+# The commands of cpu/, which are a package of their own and may be absent.
+TOOLS = ("bench", "cpu", "exec", "ps", "trace", "tune")
 WITH_VALUE = {"--budget", "--root", "--goroot", "--config"}
 
 
@@ -90,9 +91,9 @@ def main_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def commands() -> list[str]:
-    """What may stand in the command's place: one file of commands/ or cpu/ each, and `gate`."""
-    return sorted([*(name for room in ROOMS for name in _modules(room)), "gate"])
+def commands(room: str = "") -> list[str]:
+    """What may stand in the command's place: one file of commands/ or cpu/ each, and `gate`; with `room` its own."""
+    return _modules(room) if room else sorted([*(name for room in ROOMS for name in _modules(room)), "gate"])
 
 
 def _modules(room: str) -> list[str]:
@@ -134,6 +135,8 @@ def _main(argv: list[str]) -> int:
     if command == "gate":
         return _gate(args, rest)
     if command:
+        if command in TOOLS and command not in commands():
+            raise BadInput(f"{command} is not installed", hint="dnf install go-health-hook-tools")
         if command not in commands():
             raise BadInput(f"unknown command {clean(command)!r}", hint=f"it is one of: {', '.join(commands())}")
         return _command(command, args, rest)

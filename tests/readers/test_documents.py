@@ -17,10 +17,15 @@ from pathlib import Path
 import pytest
 from tests.testbed import cache
 
-from go_health_hook import cli
+from go_health_hook import cli, gates
 from go_health_hook.announce import journal, publish
 
-PAGES = ("man1/go-build-wrapper.1", "man5/go-health-hook.conf.5", "man8/go-health-hook.8")
+PAGES = (
+    "man1/go-build-wrapper.1",
+    "man5/go-health-hook.conf.5",
+    "man8/go-health-hook.8",
+    "man8/go-health-hook-tools.8",
+)
 DEAD = 60.0  # seconds after which a terminal that says nothing counts as dead
 
 
@@ -69,9 +74,12 @@ def test_man_shows_every_option_and_every_key(installed: Path) -> None:
     for action in cli.main_parser()._actions:
         for flag in action.option_strings:
             assert flag in hook
-    for name in (*cli.commands(), *cli.gates()):
+    tools = shown(PAGES[3])
+    for name in (*cli.commands("commands"), *gates.names()):
         assert name in hook or name == "check"
-    assert "exec [--floor N] [--force] [--slice] [--explain] -- CMD ..." in " ".join(hook.split())
+    for name in cli.commands("cpu"):
+        assert name in tools
+    assert "exec [--floor N] [--force] [--slice] [--explain] -- CMD ..." in " ".join(tools.split())
     assert "--floor N" in shown(PAGES[0])
     for field in ("MESSAGE_ID", *re.findall('"(GO_[A-Z_]+|EXIT_STATUS|ELAPSED)"', inspect.getsource(publish))):
         assert field in hook

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import go_health_hook
-from go_health_hook import VERSION
+from go_health_hook import VERSION, cli
 from go_health_hook.cli import main
 
 PACKAGE = Path(go_health_hook.__file__).parent
@@ -121,3 +122,27 @@ def test_the_json_is_the_contract(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert keys <= set(report)
     fields = {"check", "status", "severity", "ground", "summary", "remedy", "evidence", "elapsed_s"}
     assert all(set(result) == fields for result in report["results"])
+
+
+def test_tools_absent_are_named_with_their_package(tmp_path: Path) -> None:
+    """Without cpu/ the rest works, and a tool's name says which package brings it."""
+    shutil.copytree(PACKAGE, tmp_path / "go_health_hook", ignore=shutil.ignore_patterns("cpu", "__pycache__"))
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from go_health_hook.cli import main; sys.exit(main())"
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-c", code, str(tmp_path), *words]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    for name in cli.TOOLS:
+        done = run(name)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"go-health-hook: {name} is not installed; dnf install go-health-hook-tools\n"
+    empty = tmp_path / "root"
+    empty.mkdir()
+    assert "Traceback" not in run("--root", str(empty), "--dry-run").stderr
+    assert run("--root", str(empty), "--json", "status").stdout.startswith("{")
+    assert not set(cli.TOOLS) & set(run("--help").stdout.replace(",", " ").split())
+
+
+def test_tools_are_all_commands_of_their_room() -> None:
+    assert list(cli.TOOLS) == cli.commands("cpu")

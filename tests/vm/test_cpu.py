@@ -38,7 +38,7 @@ READS_QUOTA = {"p1.25", "p1.27", "p1.27-nomod", "p1.27-stripped"}
 def machine(plain_vm: VM) -> VM:
     """The machine with the hook's packages, the programs, and Go 1.27 on everyone's search path."""
     ours = rpms.own_rpms()
-    done = plain_vm.install_rpms([ours["go-health-hook"], ours["go-health-hook-tuning"]])
+    done = plain_vm.install_rpms([ours[f"go-health-hook{part}"] for part in ("", "-tools", "-tuning")])
     assert done.status == 0, done.stderr
     for name, how in PROGRAMS.items():
         plain_vm.put_file(f"/usr/local/bin/{name}", programs.procs(*how))
