@@ -61,7 +61,7 @@ OURS_NO_MORE = ["boot", "dev", "proc", "sys", "run", "tmp", "var", "mnt", "media
 TMPFILES = "d /var/roothome 0700 root root -\nd /var/log/journal 0755 root root -\n" + "".join(
     f"d /var/{name} 0755 root root -\n" for name in ("home", "srv", "opt", "mnt", "usrlocal", "lib", "cache", "spool")
 )
-PREPARE_ROOT = "[sysroot]\nreadonly=true\n[composefs]\nenabled=no\n"
+PREPARE_ROOT = "[sysroot]\nreadonly=true\n[composefs]\nenabled=yes\n"
 KERNEL = ("root=/dev/vda", "rw", "console=ttyS0")
 
 
@@ -167,7 +167,7 @@ def make_bootable(tree: Path) -> None:
     settings.write_text(PREPARE_ROOT)
     disks.in_root(
         tree, "dracut", "--force", "--quiet", "--no-hostonly", "--no-hostonly-cmdline", "--zstd", "--kver", kernel.name,
-        "--modules", DRACUT_MODULES, "--drivers", "virtio_blk virtio_pci ext4",
+        "--modules", DRACUT_MODULES, "--drivers", "virtio_blk virtio_pci ext4 erofs overlay loop",
         f"/usr/lib/modules/{kernel.name}/initramfs.img",
     )  # fmt: skip
 

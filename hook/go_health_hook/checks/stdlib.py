@@ -8,9 +8,13 @@ from go_health_hook.checks._answers import answers, own_version, settings_of, un
 from go_health_hook.checks._remedies import SILENCE, broken, excuse, failed, late, not_judged, reinstall
 from go_health_hook.go import goenv, sources
 from go_health_hook.go.cache import build_cache
+from go_health_hook.linux import memory
 from go_health_hook.run.result import Result
 from go_health_hook.text import clean, first_line
 from go_health_hook.verdict import PASS, SKIP, WARN, Finding
+
+# Below this many bytes a program is built by one compiler at a time.
+LITTLE_MEMORY = 1 << 30
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,7 +218,8 @@ def _deep(context: Context, evidence: dict[str, object]) -> Finding:
 
 def _handshake(context: Context, cache: str) -> Result:
     toolchain = context.toolchain
-    argv = [toolchain.go, "run", toolchain.probe("handshake.go")]
+    few = ["-p", "1"] if 0 < memory.limit() < LITTLE_MEMORY else []
+    argv = [toolchain.go, "run", *few, toolchain.probe("handshake.go")]
     env = toolchain.cache_environment(cache)
     return toolchain.start(argv, context.deadline, env=env, sandbox=toolchain.sandbox(writable=cache)).wait()
 
