@@ -111,6 +111,7 @@ class _Run:
             finding.severity = config.get("checks", check.name)
             examination.findings.append(finding)
         examination.elapsed_s = self.deadline.elapsed()
+        examination.credited_s = self.deadline.credited()
         if self._nothing and config.get("toolchain", "required"):
             # Asked for by a setting of its own, so it blocks whatever the severity of the check that would have looked.
             missing = Finding(

@@ -166,6 +166,8 @@ class Examination:
         self.subject = subject
         self.budget_s = deadline.budget
         self.elapsed_s = 0.0
+        # Seconds that the machine kept the toolchain waiting, which the budget does not count.
+        self.credited_s = 0.0
         self.findings: list[Finding] = []
         self.toolchain: dict[str, Any] | None = None
         self.cpu: dict[str, Any] | None = None
@@ -198,6 +200,7 @@ class Examination:
             "reason": self.verdict.reason,
             "budget_s": self.budget_s,
             "elapsed_s": round(self.elapsed_s, 4),
+            "credited_s": round(self.credited_s, 4),
             "subject": {"kind": self.subject.kind, "root": clean(self.subject.root)},
             "toolchain": self.toolchain,
             "cpu": self.cpu,

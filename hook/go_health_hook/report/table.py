@@ -23,6 +23,7 @@ MARKS = {
 }
 WORDS = {PASS: "ok", FAIL: "FAIL", TIMEOUT: "TIMEOUT", WARN: "warn", SKIP: "skip", ERROR: "ERROR"}
 INDENT = 13
+LONG = 0.5  # seconds of waiting that are worth a word
 ONCE = "go-health-hook override --for 2h --reason TEXT"
 
 
@@ -76,6 +77,9 @@ def _verdict(examination: Examination, style: Style, dry_run: bool) -> str:
         word, colour = ("would be allowed" if dry_run else "allowed"), "1;32" if status == 0 else "1;35"
     failed = [f.check for f in examination.findings if f.blocks and f.status == FAIL]
     reason = f"failed: {', '.join(failed)}" if failed else verdict.reason
-    tail = f" (exit status {status}; {examination.elapsed_s:.2f} s of {examination.budget_s:g} s)"
+    credit = examination.credited_s if examination.credited_s >= LONG else 0.0
+    took = f"{examination.elapsed_s - credit:.2f} s of {examination.budget_s:g} s"
+    waited = f", and {credit:.1f} s in which the machine kept it waiting" if credit else ""
+    tail = f" (exit status {status}; {took}{waited})"
     head, _, rest = style.wrap(f"Updates {word}: {reason}{tail}", 2).partition(": ")
     return f"{style.paint(head + ':', colour)} {rest}"

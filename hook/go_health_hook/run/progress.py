@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 FIRST = 0.1  # a healthy run on a healthy machine is nearly over by then (seconds)
 OFTEN, SELDOM = 0.05, 1.0  # between two looks
-SHARE = 0.1  # what looking may take of the CPU that the processes are given
+SHARE = 0.05  # what looking may take of the CPU that the processes are given
 LAST = 0.03  # so long before the end, there is another look
 # Waits of processes that began and ended between two looks are not seen. Where some process was ready to run at both,
 # the waits that were seen stand for so many times as much.
@@ -129,12 +129,15 @@ class Account:
         return total, ready
 
     def _for_a_disk(self, before: Sample, now: Sample, seconds: float) -> float:
-        """Return the seconds in state D that ended with a read that was answered; the others may follow later."""
+        """Return the seconds in state D that ended with a read that was answered; the others may follow later.
+
+        A disk that is busy answers one read after another: state D at one end of an interval stands for all of it.
+        """
         total = 0.0
         for pid in before.keys() | now.keys():
             old, new = before.get(pid), now.get(pid)
-            samples_in_d = sum(process.any_in("D") for process in (old, new) if process)
-            stalled = self._stalled.pop(pid, 0.0) + seconds * samples_in_d / 2
+            in_d = any(process.any_in("D") for process in (old, new) if process)
+            stalled = self._stalled.pop(pid, 0.0) + (seconds if in_d else 0.0)
             if stalled and _answered(old, new):
                 total += stalled
             elif stalled:
@@ -162,6 +165,8 @@ def _cpu(before: Sample, now: Sample) -> float:
     for pid, process in now.items():
         old = before[pid].threads if pid in before else {}
         for tid, thread in process.threads.items():
+            if thread.state == LOOKING:
+                continue  # to look costs CPU too, which is not the toolchain's
             exact += max(0.0, thread.ran - (old[tid].ran if tid in old else 0.0))
     ticks = sum(p.cpu for p in now.values()) - sum(p.cpu for p in before.values())
     return max(exact, ticks)
@@ -179,7 +184,8 @@ def sample(root: int) -> Sample:
             names = os.listdir(f"/proc/{pid}/task")
             fields = _after_name(_read(f"/proc/{pid}/stat"))
             # Counted from the third field on: 12 majflt, 14 to 17 utime, stime, cutime, cstime.
-            process = Process({}, sum(int(fields[i]) for i in range(11, 15)) * TICK, int(fields[9]))
+            first = 13 if pid == os.getpid() else 11
+            process = Process({}, sum(int(fields[i]) for i in range(first, 15)) * TICK, int(fields[9]))
         except (OSError, ValueError, IndexError):
             continue
         for name in names:
@@ -244,10 +250,8 @@ class Watch:
         self.clock.credit(self.account.credit - known)
         self.clock.cell[IDLE] = self.account.idle
         self.clock.cell[RAN] = self.account.ran
-        self.pause = OFTEN
-        if self.account.for_cpu:
-            cost = time.thread_time() - cost
-            self.pause = min(SELDOM, max(OFTEN, cost / SHARE / max(self.account.share, 0.01)))
+        given = max(self.account.share, 0.01) if self.account.for_cpu else 1.0
+        self.pause = min(SELDOM, max(OFTEN, (time.thread_time() - cost) / SHARE / given))
         return self.pause
 
 
