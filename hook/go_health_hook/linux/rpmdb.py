@@ -99,6 +99,19 @@ def database(root: str) -> str:
     return ""
 
 
+def state() -> list[tuple[int, int, int]]:
+    """Return what changes with every rpm transaction: inode, size and time of the database's files."""
+    looks = []
+    for directory in DATABASES:
+        for name in (*FILES, "rpmdb.sqlite-wal"):
+            try:
+                info = os.stat(f"{directory}/{name}")
+                looks.append((info.st_ino, info.st_size, info.st_mtime_ns))
+            except OSError:
+                looks.append((0, 0, 0))
+    return looks
+
+
 def ownership(root: str, goroot: str) -> Ownership:
     """Who owns the files of `goroot` (a path of `root`). Raises nothing: what fails becomes the reason."""
     directory = database(root)
