@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The spec, the installed tree and NEWS agree, without a build."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from pathlib import Path
+
+from go_health_hook import VERSION
+
+TREE = Path(__file__).parents[2]
+SPEC = (TREE / "go-health-hook.spec").read_text()
+MACROS = {
+    "name": "go-health-hook",
+    "private": "/usr/lib/go-health-hook",
+    "python3_sitelib": "/python3_sitelib",
+    "bash_completions_dir": "/usr/share/bash-completion/completions",
+    "zsh_completions_dir": "/usr/share/zsh/site-functions",
+    "fish_completions_dir": "/usr/share/fish/vendor_completions.d",
+    "_bindir": "/usr/bin",
+    "_datadir": "/usr/share",
+    "_journalcatalogdir": "/usr/lib/systemd/catalog",
+    "_libexecdir": "/usr/libexec",
+    "_localstatedir": "/var",
+    "_mandir": "/usr/share/man",
+    "_prefix": "/usr",
+    "_presetdir": "/usr/lib/systemd/system-preset",
+    "_rundir": "/run",
+    "_sharedstatedir": "/var/lib",
+    "_sysconfdir": "/etc",
+    "_sysusersdir": "/usr/lib/sysusers.d",
+    "_tmpfilesdir": "/usr/lib/tmpfiles.d",
+    "_unitdir": "/usr/lib/systemd/system",
+    "_userunitdir": "/usr/lib/systemd/user",
+}
+SECTION = re.compile(
+    r"^%(files|package|description|prep|build|install|check|pre|post|preun|postun|changelog|\w*trigger)"
+)
+
+
+def packed() -> tuple[list[str], list[str]]:
+    """The patterns of all %files sections: those that take files in, and those that leave files out."""
+    taken, left_out, inside = [], [], False
+    for line in SPEC.splitlines():
+        if SECTION.match(line):
+            inside = line.startswith("%files")
+        elif (
+            inside
+            and line
+            and line[0] not in "#"
+            and not line.startswith(("%if", "%else", "%endif", "%dir", "%doc", "%license"))
+        ):
+            words = [re.sub(r"%\{(\w+)\}", lambda m: MACROS[m.group(1)], word) for word in line.split()]
+            pattern = words[-1] + ("*" if words[-1].endswith("/") else "")
+            (left_out if words[0] == "%exclude" else taken).append(pattern)
+    return taken, left_out
+
+
+def test_spec_every_installed_file_is_packed() -> None:
+    taken, _ = packed()
+    installed = [f"/{path.relative_to(TREE / 'conf')}" for path in sorted((TREE / "conf").rglob("*"))]
+    missing = [
+        path
+        for path in installed
+        if not (TREE / f"conf{path}").is_dir()
+        and "__pycache__" not in path
+        and not path.endswith(".gitkeep")
+        and not any(fnmatch.fnmatch(path, pattern) for pattern in taken)
+    ]
+    assert not missing
+
+
+def test_spec_every_subpackage_owns_the_directories_of_ours_it_fills() -> None:
+    """So that packages can be removed in any order."""
+    for section in re.split(r"^%files", SPEC, flags=re.M)[1:]:
+        lines = section.split("\n%")[0] if "\n%post" in section else section
+        for folder in ("%{_libexecdir}/%{name}", "%{private}"):
+            if f"\n{folder}/" in lines:
+                assert f"%dir {folder}\n" in lines or f"\n{folder}/\n" in lines, section.splitlines()[0]
+
+
+def test_spec_version_changelog_and_news_agree() -> None:
+    assert re.findall(r"^Version:\s+(\S+)$", SPEC, re.M) == [VERSION]
+    assert SPEC.partition("%changelog\n")[2].splitlines()[0].endswith(f" - {VERSION}-1")
+    assert (TREE / "NEWS").read_text().startswith(f"go-health-hook {VERSION} (")
