@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.testbed import cache, roots, rpmbuild, rpms
@@ -49,13 +51,34 @@ def build_requires() -> list[str]:
     return re.findall(r"^BuildRequires:\s+(\S+)", SPEC.read_text(), re.M)
 
 
+def parents(path: str) -> tuple[PurePosixPath, ...]:
+    """The directories above a path of a package."""
+    return tuple(PurePosixPath(path).parents)
+
+
+def clone(machine: Machine, where: str) -> None:
+    """Copy the working tree into the machine, as an archive of it would be unpacked."""
+    for path in source_files():
+        target = machine.path(f"{where}/{path.relative_to(cache.TREE)}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():
+            target.symlink_to(os.readlink(path))
+        else:
+            shutil.copy(path, target)
+
+
+def source_files() -> list[Path]:
+    """The files of the working tree that packages are made from."""
+    return [path for path in rpms.tracked(cache.TREE) if not rpms.LEFT_OUT.match(str(path.relative_to(cache.TREE)))]
+
+
 def build(name: str) -> Path:
     """The folder with the packages of that condition and rpmbuild's output (rpmbuild.log); %check has passed.
 
     Raises machine.Failed where rpmbuild fails.
     """
     condition = CONDITIONS[name]
-    files = [path for path in rpms.tracked(cache.TREE) if not rpms.LEFT_OUT.match(str(path.relative_to(cache.TREE)))]
+    files = source_files()
     packages = sorted({DEBIAN[required] for required in build_requires()} - {""})
     root = roots.builder(condition.suite, packages)
 

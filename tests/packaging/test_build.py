@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from go_health_hook import VERSION
 from tests.packaging import builds
 from tests.testbed import rpmbuild
 
@@ -52,12 +51,3 @@ def test_packages_weak_dependencies_exist_there(condition: str) -> None:
     wanted = {line.strip("(").split()[0] for line in lines}
     ours = {name for name in wanted if "go-health-hook" in name and not name.startswith(("/", "config("))}
     assert ours <= set(built), "what a package asks for is built"
-
-
-def test_version_spec_changelog_news_agree() -> None:
-    spec = builds.SPEC.read_text()
-    assert re.findall(r"^Version:\s+(\S+)$", spec, re.M) == [VERSION]
-    newest = spec.partition("%changelog\n")[2].splitlines()[0]
-    assert newest.endswith(f" - {VERSION}-1")
-    news = (builds.SPEC.parent / "NEWS").read_text().splitlines()[0]
-    assert news.startswith(f"go-health-hook {VERSION} (")
