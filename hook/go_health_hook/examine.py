@@ -179,6 +179,7 @@ def _work(
         for check in wanted:
             _send(send, check.name, Finding(SKIP, nothing), 0.0)
         return
+    toolchain.lasting = subject.kind == "running" and not goroot
     context = checks.Context(subject, toolchain, config, deadline, deep)
     context.facts["goroot"] = toolchain.goroot
     send(("facts", dict(context.facts)))

@@ -55,3 +55,61 @@ def test_what_a_killed_writer_left_is_swept_and_a_living_ones_is_not(tmp_path: P
     os.mkfifo(tmp_path / f".file.{NO_PROCESS}.fifo")
     files.replace(str(tmp_path / "file"), "text")
     assert sorted(os.listdir(tmp_path)) == sorted(["file", f".file.{os.getpid()}.abcd", ".file.swp", ".filex.9.a"])
+
+
+def test_remove_tree_takes_away_a_tree_of_any_depth(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(3000):
+        os.mkdir("directory" * 20, dir_fd=fd)
+        below = os.open("directory" * 20, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    assert files.remove_tree(str(top)) and not top.exists()
+
+
+def test_remove_tree_follows_no_link_and_opens_what_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/kept").write_text("x")
+    top = tmp_path / "top"
+    (top / "closed/below").mkdir(parents=True)
+    (top / "closed/below/file").write_text("x")
+    (top / "link").symlink_to(tmp_path / "outside")
+    (top / "closed").chmod(0)
+    os.mkfifo(top / "fifo")
+    assert files.remove_tree(str(top))
+    assert (tmp_path / "outside/kept").exists()
+    (tmp_path / "alias").symlink_to(tmp_path / "outside")
+    assert files.remove_tree(str(tmp_path / "alias")) and (tmp_path / "outside/kept").exists()
+    assert files.remove_tree(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device", "large"])
+def test_read_takes_bounded_regular_files_only(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "large":
+        path.write_bytes(b"x" * 101)
+    with pytest.raises(OSError, match=r"Not a regular file|Larger than|Is a directory"):
+        files.read("/dev/zero" if kind == "device" else str(path), 100)
+
+
+def test_read_returns_what_fits(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    assert files.read(str(tmp_path / "file"), 100) == b"x" * 100
+    (tmp_path / "link").symlink_to("file")
+    with pytest.raises(OSError, match="symbolic links"):
+        files.read(str(tmp_path / "link"), follow=False)
+
+
+def test_mark_names_a_process_that_lives() -> None:
+    assert files.lives(files.mark())
+    pid, _, began = files.mark().partition(".")
+    assert not files.lives(f"{pid}.{int(began) + 1}")
+    assert files.lives("older version's name")

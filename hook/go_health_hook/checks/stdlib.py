@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 from go_health_hook.checks import Context
 from go_health_hook.checks._answers import answers, own_version, settings_of, unparsed
 from go_health_hook.checks._remedies import SILENCE, broken, excuse, failed, late, not_judged, reinstall
 from go_health_hook.go import goenv, sources
-from go_health_hook.go.cache import build_cache
+from go_health_hook.go.cache import build_cache, discard
 from go_health_hook.linux import memory
 from go_health_hook.run.result import Result
 from go_health_hook.text import clean, first_line
@@ -18,8 +21,12 @@ LITTLE_MEMORY = 1 << 30
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from go_health_hook.deadline import Deadline
     from go_health_hook.run.process import Running
 
+# The part of the time that is left for what uses a cache that lasts, before the same is tried without.
+PATIENCE = 0.4
+DEEP_PATIENCE = 0.6
 SEVERITY = "required"
 ORDER = 30
 
@@ -38,15 +45,11 @@ def check(context: Context) -> Finding:
     if not toolchain.runnable:
         return Finding(SKIP, "go is not run: see goroot")
     modules = context.config.get("toolchain", "modules")
-    cache = build_cache()
-    listing = _list(context, modules, cache)
+    listing = _Listing(context, modules)
     try:
         given = answers(context)
     finally:
-        listed = listing.wait()
-    if cache and _unlisted(context, listed) and not listed.timed_out:
-        # A full disk or a damaged cache is not the toolchain's fault: ask again with a cache of this run's own.
-        listed = _list(context, modules, "").wait()
+        listed = listing.result()
     evidence: dict[str, object] = {"modules": " ".join(modules)}
     packages = sources.parse_listing(listed.out)
     evidence["packages"] = len(packages)
@@ -75,6 +78,50 @@ def check(context: Context) -> Finding:
     if modules and (given.formatter or not given.parsed):
         return broken(context, f"{said}, but its sources were not parsed: see goroot on gofmt", evidence, WARN)
     return Finding(PASS, said, "", evidence)
+
+
+class _Listing:
+    """`go list` with the cache that lasts, and without it where that fails or takes too long.
+
+    A full disk or a damaged cache is not the toolchain's fault. One that made a listing hang is thrown away.
+    """
+
+    def __init__(self, context: Context, modules: list[str]) -> None:
+        self.context = context
+        self.modules = modules
+        self.cache = build_cache(context.toolchain)
+        self.patience = context.deadline.remaining() * PATIENCE
+        self.first: Running | None = None
+        self.answer: Result | None = None
+        self.error: Exception | None = None
+        # A program belongs to the thread that started it, and this check's thread may have to start a second one.
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.begun = time.monotonic()
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.first = _list(self.context, self.modules, self.cache)
+            self.answer = self.first.wait()
+        except Exception as error:
+            self.error = error
+
+    def result(self) -> Result:
+        """Return what `go list` answered. Raises Unsandboxed."""
+        self.thread.join(max(0.0, self.begun + self.patience - time.monotonic()) if self.cache else None)
+        first = self.answer
+        if self.error is not None:
+            raise self.error
+        if first is not None and not (self.cache and _unlisted(self.context, first)):
+            return first
+        second = _list(self.context, self.modules, "").wait()
+        if self.first is not None and self.answer is None:
+            self.first.stop()
+        if not _unlisted(self.context, second):
+            discard(self.cache)
+        elif second.timed_out and first is not None:
+            return first
+        return second
 
 
 def _list(context: Context, modules: list[str], cache: str) -> Running:
@@ -197,12 +244,15 @@ def _said(context: Context, answer: Result) -> str:
 
 def _deep(context: Context, evidence: dict[str, object]) -> Finding:
     """Build a program that does a TLS handshake with itself and run it, with a build cache that lasts."""
-    cache = build_cache()
-    answer = _handshake(context, cache)
-    if cache and not answer.timed_out and _unshaken(answer):
+    cache = build_cache(context.toolchain)
+    patience = context.deadline.within(context.deadline.remaining() * DEEP_PATIENCE) if cache else context.deadline
+    answer = _handshake(context, cache, patience)
+    if cache and _unshaken(answer):
         # As with the listing: what lies in a cache that lasts may be damaged.
-        again = _handshake(context, "")
-        answer = answer if again.timed_out else again
+        again = _handshake(context, "", context.deadline)
+        if not _unshaken(again):
+            discard(cache)
+        answer = answer if again.timed_out and not answer.timed_out else again
     evidence["handshake"] = first_line(answer.stdout) or first_line(answer.stderr)
     evidence["build cache"] = cache or "none that lasts"
     by_hand = "go build crypto/tls && go vet crypto/tls"
@@ -216,12 +266,12 @@ def _deep(context: Context, evidence: dict[str, object]) -> Finding:
     return Finding(PASS, f"{clean(answer.out)}: a program that uses crypto/tls was built and run", "", evidence)
 
 
-def _handshake(context: Context, cache: str) -> Result:
+def _handshake(context: Context, cache: str, deadline: Deadline) -> Result:
     toolchain = context.toolchain
     few = ["-p", "1"] if 0 < memory.limit() < LITTLE_MEMORY else []
     argv = [toolchain.go, "run", *few, toolchain.probe("handshake.go")]
     env = toolchain.cache_environment(cache)
-    return toolchain.start(argv, context.deadline, env=env, sandbox=toolchain.sandbox(writable=cache)).wait()
+    return toolchain.start(argv, deadline, env=env, sandbox=toolchain.sandbox(writable=cache)).wait()
 
 
 def _unshaken(answer: Result) -> bool:

@@ -19,7 +19,7 @@ from go_health_hook.go import toolchain as toolchains
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup
 from go_health_hook.run import process
-from go_health_hook.run.sandbox import NOBODY, host
+from go_health_hook.run.sandbox import host
 from go_health_hook.run.worker import children, kill_tree
 from go_health_hook.subject import Subject
 
@@ -85,7 +85,7 @@ class Bench:
             # The folder itself stays root's, so that nobody else of that name can put anything in the others' place.
             os.chmod(self.folder, 0o755)  # noqa: S103
             for path in ("src/main.go", "src/go.mod", "src", "warm", "cold"):
-                os.chown(f"{self.folder}/{path}", NOBODY, NOBODY, follow_symlinks=False)
+                os.chown(f"{self.folder}/{path}", host().uid, host().gid, follow_symlinks=False)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -252,7 +252,7 @@ def _measure(wanted: dict[str, Any]) -> dict[str, Any]:
         shutil.rmtree(f"{folder}/cold")
         os.mkdir(f"{folder}/cold")
         if os.geteuid() == 0:
-            os.chown(f"{folder}/cold", NOBODY, NOBODY)
+            os.chown(f"{folder}/cold", host().uid, host().gid)
     if wanted["gomaxprocs"]:
         env["GOMAXPROCS"] = str(wanted["gomaxprocs"])
     command = [f"{inside}/src/sieve"] if how == BUILT else [toolchain.go, "run", "."]

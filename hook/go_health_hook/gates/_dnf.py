@@ -340,7 +340,7 @@ def _judge_incoming(
         return _undecided(f"the incoming Go is not judged: {error}", transaction, settings)
     except TimeoutError:
         return _undecided(f"{LATE}: {more_time(deadline)}", transaction, settings)
-    token = os.urandom(8).hex()
+    token = incoming.new_token()
     leaving = [item.full for item in transaction.items if not item.coming]
 
     def look() -> list[Any]:

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 
+from go_health_hook import files
 from go_health_hook.linux.rpmdb import Owner, Ownership, bindings, owner_of, ownership
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
@@ -502,7 +503,7 @@ def _entry(
             writer.same(other, path)
 
 
-def make_place(place: str, need: int, files: int, in_a_view: bool, token: str) -> str:
+def make_place(place: str, need: int, count: int, in_a_view: bool, token: str) -> str:
     """A new private directory in `place`, where so many bytes and files have room and programs may be run.
 
     Raises OSError.
@@ -518,35 +519,37 @@ def make_place(place: str, need: int, files: int, in_a_view: bool, token: str) -
         raise OSError(errno.EACCES, "mounted noexec")
     if room.f_bavail * room.f_frsize < need + SPARE:
         raise OSError(errno.ENOSPC, f"has no room for {need >> 20} MiB")
-    if room.f_files and room.f_favail < files + SPARE_FILES:  # btrfs, which has no such limit, says 0
-        raise OSError(errno.ENOSPC, f"has no room for {files} files")
+    if room.f_files and room.f_favail < count + SPARE_FILES:  # btrfs, which has no such limit, says 0
+        raise OSError(errno.ENOSPC, f"has no room for {count} files")
     path = f"{place}/{PREFIX}{token}"
     os.mkdir(path, 0o700 if in_a_view else 0o711)
     return path
 
 
 def sweep(place: str) -> None:
-    """Remove what a run that was killed has left: private directories of root's that are older than any run can be."""
+    """Remove what killed runs have left: private directories of root's whose process is gone."""
     for name in os.listdir(place):
         if name.startswith(PREFIX) and not _in_use(f"{place}/{name}"):
             remove(f"{place}/{name}")
 
 
-def _in_use(path: str) -> bool:
-    import time
+def new_token() -> str:
+    """Return a name for a private directory that says which process it is for, as `sweep` reads it."""
+    return f"{files.mark()}-{os.urandom(8).hex()}"
 
+
+def _in_use(path: str) -> bool:
+    name = os.path.basename(path)[len(PREFIX) :]
     try:
         info = os.lstat(path)
     except OSError:
         return False
-    return not stat.S_ISDIR(info.st_mode) or info.st_uid != 0 or time.time() - info.st_mtime < 3600
+    return not stat.S_ISDIR(info.st_mode) or info.st_uid != 0 or ("." in name and files.lives(name.partition("-")[0]))
 
 
 def remove(directory: str) -> None:
-    """Remove a private directory; what cannot be removed is left for the next sweep."""
-    import shutil
-
-    shutil.rmtree(directory, ignore_errors=True)
+    """Remove a private directory; what cannot be removed is left for the next sweep. Raises nothing."""
+    files.remove_tree(directory)
 
 
 def forget(token: str) -> None:

@@ -43,15 +43,16 @@ class Toolchain:
 
     `problem` says why it is none (a dangling link, a file …). `foreign` says why root must not execute it, `closed` why
     the user whom its programs run as cannot. In each of these cases nothing of it is run. `lost` names the link that
-    the distribution's users follow and that leads nowhere.
+    the distribution's users follow and that leads nowhere. `lasting` is whether it may use a build cache that lasts.
     """
 
-    __slots__ = ("closed", "foreign", "goroot", "lost", "problem", "subject", "tools", "via")
+    __slots__ = ("closed", "foreign", "goroot", "lasting", "lost", "problem", "subject", "tools", "via")
 
     def __init__(self, subject: Subject, goroot: str, via: str) -> None:
         self.subject = subject
         self.goroot = goroot
         self.via = via
+        self.lasting = False
         self.problem = ""
         self.lost = ""
         self.foreign: trust.Hindrance | None = None

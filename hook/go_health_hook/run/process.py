@@ -19,7 +19,6 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.run.progress import tend
 from go_health_hook.run.result import MAX_OUTPUT, Result
 from go_health_hook.run.sandbox import (
-    NOBODY,
     TEMPORARY,
     Sandbox,
     Unsandboxed,
@@ -105,7 +104,7 @@ class Running:
                     drop = drop_ids() if h.as_root else [h.setpriv, "--no-new-privs"]
                     command = [*drop, "--pdeathsig=KILL", *command]
                 elif h.as_root:
-                    options.update(user=NOBODY, group=NOBODY, extra_groups=[])
+                    options.update(user=h.uid, group=h.gid, extra_groups=[])
         if self.deadline.expired:
             self.result.timed_out = True
             self._close_status()
@@ -115,7 +114,7 @@ class Running:
             stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
             if self.sandbox is not None and h.as_root:
                 # Some programs open it by name, as /dev/stdin: it must then be theirs.
-                os.fchown(stdin, NOBODY, NOBODY)
+                os.fchown(stdin, h.uid, h.gid)
         try:
             with _lock, limits:
                 self._process = subprocess.Popen(
@@ -198,6 +197,13 @@ class Running:
             if exited >= 0:
                 os.close(exited)
             self.result.stdout, self.result.stderr = bytes(streams[out]), bytes(streams[err])
+
+    def stop(self) -> None:
+        """Kill it, from any thread; `wait` in its own thread returns soon afterwards."""
+        process = self._process
+        with _lock:
+            if process is not None and process.pid in _live:
+                _kill_group(process.pid)
 
     def _close_stdin(self) -> None:
         if self._stdin >= 0:

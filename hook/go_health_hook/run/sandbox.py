@@ -8,6 +8,7 @@ import os
 import resource
 import stat
 
+from go_health_hook import files
 from go_health_hook.errors import HookError
 from go_health_hook.text import clean
 
@@ -15,12 +16,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+# Toolchains run as a user of their own, so that no stranger shares the uid; nobody where that user is not there.
+USER = "go-health-hook"
 NOBODY = 65534
+PASSWD = ("/etc/passwd", "/usr/lib/passwd")  # the second with nss-altfiles, on image systems
 # What one toolchain program may use: Go reserves address space that it never touches, so data is what is bounded.
 MAX_DATA = 3 << 30
 MIN_DATA = 1 << 29
 MAX_FILE = 256 << 20
 MAX_PROCESSES = 4096
+# The same for nobody, whose threads belong to other services too.
+MAX_PROCESSES_SHARED = 32768
 MAX_TMP = 1 << 30
 
 # What a toolchain's environment places in the view's own /tmp; without a view a directory of the run's takes its place.
@@ -74,16 +80,34 @@ class _Host:
         # Whether a program was killed or could not be started: want of memory and a failing disk look so, and pass.
         self.struck = False
         self.as_root = os.geteuid() == 0
+        own = _own_user() if self.as_root else None
+        self.user = USER if own else "nobody"
+        self.uid, self.gid = own or (NOBODY, NOBODY)
         self.memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self.may_raise_limits = self.as_root and _may_raise_limits()
         if self.as_root and not self.setpriv:
             self.bwrap = ""  # inside a view nothing else could make the ids nobody's
 
     def describe(self) -> str:
-        who = "as nobody" if self.as_root else "as the caller"
+        who = f"as {self.user}" if self.as_root else "as the caller"
         if self.bwrap:
             return f"bubblewrap, {who}, no network"
         return f"no bubblewrap: {who}, with the machine's own view and network"
+
+
+def _own_user() -> tuple[int, int] | None:
+    """The ids of USER, read without asking a name service, which may need the network."""
+    for path in PASSWD:
+        try:
+            lines = files.read(path).decode("utf-8", "replace").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split(":")
+            if fields[0] == USER and len(fields) == 7 and fields[2].isdecimal() and fields[3].isdecimal():
+                uid, gid = int(fields[2]), int(fields[3])
+                return (uid, gid) if 0 < uid < 1 << 31 and 0 < gid < 1 << 31 else None
+    return None
 
 
 def root_owned_program(name: str) -> str:
@@ -137,8 +161,8 @@ def lower_limits() -> Iterator[None]:
     data = min(MAX_DATA, max(MIN_DATA, host().memory // 2))
     wanted = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, data), (resource.RLIMIT_FSIZE, MAX_FILE)]
     if host().as_root:
-        # For a person the limit would count every thread of the desktop; root's programs run as nobody.
-        wanted.append((resource.RLIMIT_NPROC, MAX_PROCESSES))
+        # For a person the limit would count every thread of the desktop.
+        wanted.append((resource.RLIMIT_NPROC, MAX_PROCESSES_SHARED if host().uid == NOBODY else MAX_PROCESSES))
     lowered = []
     try:
         for what, value in wanted:

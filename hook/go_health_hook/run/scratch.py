@@ -3,34 +3,60 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 
-from go_health_hook.run.sandbox import NOBODY
+from go_health_hook import files
+from go_health_hook.run.sandbox import host
 
-# Where this run's scratch directories are; its workers, which are forked, know the mark as well.
-_SCRATCH = f"/tmp/go-health-hook-{os.urandom(8).hex()}-"
+# Where they may be, the best first: any user may fill /tmp. All let the unprivileged user pass.
+PLACES = ("/run/go-health-hook", "/var/lib/go-health-hook", "/tmp")
+PREFIX = "go-health-hook-scratch-"
+ROOM = 256 << 20  # bytes that building and running a program may take
+
+# This run's directories have its mark in their names; its workers, which are forked, know it as well.
+_MARK = files.mark()
 
 
 def scratch_directory() -> str:
-    """A new directory for a program without a view of its own, open to it alone."""
-    path = f"{_SCRATCH}{os.urandom(8).hex()}"
+    """Return a new directory for a program without a view of its own, open to that program alone. Raises OSError."""
+    h = host()
+    path = f"{_place()}/{PREFIX}{_MARK}-{os.urandom(8).hex()}"
     os.mkdir(path, 0o700)
-    if os.geteuid() == 0:
-        os.chown(path, NOBODY, NOBODY)
+    if h.as_root:
+        os.chown(path, h.uid, h.gid)
     return path
 
 
+def _place() -> str:
+    """Return the first of PLACES that has room and lets programs run, or else the one with the most room."""
+    rooms: dict[str, int] = {}
+    for place in PLACES if host().as_root else PLACES[-1:]:
+        with contextlib.suppress(OSError):
+            if place != PLACES[-1] and not os.path.isdir(place):
+                os.mkdir(place, 0o755)
+            info = os.lstat(place)
+            if not stat.S_ISDIR(info.st_mode) or not info.st_mode & stat.S_IXOTH:
+                continue
+            room = os.statvfs(place)
+            rooms[place] = 0 if room.f_flag & os.ST_NOEXEC else room.f_bavail * room.f_frsize
+            if rooms[place] >= ROOM:
+                return place
+    return max(rooms, key=lambda place: rooms[place]) if rooms else PLACES[-1]
+
+
 def remove_scratch(*paths: str) -> None:
-    import shutil
-
+    """Remove directories with all that is in them. Raises nothing."""
     for path in paths:
-        shutil.rmtree(path, ignore_errors=True)
+        files.remove_tree(path)
 
 
-def sweep_scratch() -> None:
-    """Remove what a worker that was ended has left: its directories have this run's mark in their names."""
-    directory, mark = os.path.split(_SCRATCH)
-    try:
-        remove_scratch(*(f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(mark)))
-    except OSError:
-        pass
+def sweep_scratch(*, all_runs: bool = False) -> None:
+    """Remove what workers of this run have left; with `all_runs` also what killed runs have. Raises nothing."""
+    for place in PLACES:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(place):
+                mark = name[len(PREFIX) :].partition("-")[0] if name.startswith(PREFIX) else ""
+                if mark == _MARK or (mark and all_runs and not files.lives(mark)):
+                    files.remove_tree(f"{place}/{name}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from go_health_hook.run.pin import pin
-from go_health_hook.run.sandbox import MAX_TMP, NOBODY, Sandbox, Unsandboxed, host
+from go_health_hook.run.sandbox import MAX_TMP, Sandbox, Unsandboxed, host
 from go_health_hook.subject import Subject
 
 TYPE_CHECKING = False
@@ -113,14 +113,14 @@ def _binds(sandbox: Sandbox, inner: str) -> list[str]:
 
 
 def drop_ids() -> list[str]:
-    """setpriv's command line that makes the kernel's own ids nobody's: --uid in a user namespace only shows that id."""
+    """setpriv's command line that changes the kernel's own ids: --uid in a user namespace only shows an id."""
     h = host()
-    ids = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
+    ids = [f"--reuid={h.uid}", f"--regid={h.gid}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
     return [h.setpriv, *ids, "--inh-caps=-all"]
 
 
 def enter(inner: str) -> list[str]:
-    """The command line of this machine's `unshare` that makes `inner` the root and the kernel's own ids nobody's.
+    """The command line of this machine's `unshare` that makes `inner` the root and changes the kernel's own ids.
 
     It looks nothing up in between (util-linux, sys-utils/unshare.c: chroot, chdir, setgroups, setgid, setuid, execvp).
     bubblewrap has set no_new_privs, and a process in a chroot can make no user namespace (user_namespaces(7)).
@@ -128,4 +128,4 @@ def enter(inner: str) -> list[str]:
     h = host()
     if not h.unshare:
         raise Unsandboxed("cannot enter another root without unshare(1)", hint="install util-linux")
-    return [h.setpriv, "--inh-caps=-all", h.unshare, f"--root={inner}", f"--setgid={NOBODY}", f"--setuid={NOBODY}"]
+    return [h.setpriv, "--inh-caps=-all", h.unshare, f"--root={inner}", f"--setgid={h.gid}", f"--setuid={h.uid}"]
