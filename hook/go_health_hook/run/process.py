@@ -16,10 +16,10 @@ import threading
 import time
 
 from go_health_hook.deadline import Deadline
+from go_health_hook.run.command import Command
 from go_health_hook.run.progress import tend
 from go_health_hook.run.result import MAX_OUTPUT, Result
 from go_health_hook.run.sandbox import (
-    TEMPORARY,
     Sandbox,
     Unsandboxed,
     host,
@@ -27,8 +27,7 @@ from go_health_hook.run.sandbox import (
     no_ids,
     root_owned_program,
 )
-from go_health_hook.run.scratch import remove_scratch, scratch_directory
-from go_health_hook.run.view import drop_ids, view
+from go_health_hook.run.scratch import remove_scratch
 from go_health_hook.run.worker import children
 from go_health_hook.text import clean, first_line
 
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
 # How long a killed process may take to go before it is left behind: one in uninterruptible sleep never goes.
 REAP_SECONDS = 0.05
+# What a machine lacks where it cannot start another program now (fork(2), execve(2), pipe(2)).
+WANT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 CLEAN_ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
 
 
@@ -74,73 +75,63 @@ class Running:
 
     def _start(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._scratch = ""
-        self._asked: list[str] = []
-        self._status_read = self._status_write = -1
         self._stdin = -1
         h = host()
-        command = list(self.argv)
-        options: dict[str, Any] = {}
-        env = dict(self.env)
-        limits: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if self.sandbox is not None:
-            limits = lower_limits()
-            self.result.sandbox = h.describe()
-            if h.bwrap:
-                self._asked = list(h.knows)
-                self._status_read, self._status_write = os.pipe2(os.O_CLOEXEC)
-                command = view(self.sandbox, command, self._status_write)
-                options["pass_fds"] = (self._status_write,)
-            else:
-                if self.sandbox.needs_view:
-                    raise Unsandboxed("cannot run a program of another root here", hint="install bubblewrap")
-                _become_subreaper()
-                self._scratch = scratch_directory()
-                env = {
-                    k: v.replace("/tmp/", self._scratch + "/", 1) if k in TEMPORARY and v.startswith("/tmp/") else v
-                    for k, v in env.items()
-                }
-                if h.setpriv:
-                    drop = drop_ids() if h.as_root else [h.setpriv, "--no-new-privs"]
-                    command = [*drop, "--pdeathsig=KILL", *command]
-                elif h.as_root:
-                    options.update(user=h.uid, group=h.gid, extra_groups=[])
+        self.result.sandbox = h.describe() if self.sandbox is not None else ""
+        try:
+            self._command = Command(self.argv, self.env, self.sandbox)
+        except OSError as error:
+            raise _cannot_start("", error) from None
         if self.deadline.expired:
             self.result.timed_out = True
-            self._close_status()
+            self._command.close_status()
             return
         stdin = subprocess.DEVNULL
-        if self.until:
-            stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
-            if self.sandbox is not None and h.as_root:
-                # Some programs open it by name, as /dev/stdin: it must then be theirs.
-                os.fchown(stdin, h.uid, h.gid)
+        limits = lower_limits() if self.sandbox is not None else contextlib.nullcontext()
+        if self._command.scratch:
+            _become_subreaper()
         try:
+            if self.until:
+                stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
+                if self.sandbox is not None and h.as_root:
+                    # Some programs open it by name, as /dev/stdin: it must then be theirs.
+                    with contextlib.suppress(OSError):
+                        os.fchown(stdin, h.uid, h.gid)
             with _lock, limits:
                 self._process = subprocess.Popen(
-                    command,
+                    self._command.argv,
                     stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env=env,
+                    env=self._command.env,
                     cwd="/",
                     close_fds=True,
                     start_new_session=True,
-                    **options,
+                    **self._command.options,
                 )
                 _live[self._process.pid] = self._process
         except (OSError, subprocess.SubprocessError) as error:
-            if "user" in options and getattr(error, "errno", 0) in (errno.EPERM, errno.EINVAL):
-                self._finish()
-                raise no_ids(str(error)) from None
-            self.result.error = f"could not be started: {clean(getattr(error, 'strerror', '') or str(error))}"
-            h.struck = True
+            self._not_started(error)
         finally:
             if stdin >= 0:
                 os.close(stdin)
-        if self._status_write >= 0:
-            os.close(self._status_write)
-            self._status_write = -1
+            self._command.started()
+
+    def _not_started(self, error: Exception) -> None:
+        """Take note of why nothing was started. Raises Unsandboxed: what is started first is never the toolchain's."""
+        why = clean(getattr(error, "strerror", "") or str(error))
+        if self.sandbox is None:
+            self.result.error = f"could not be started: {why}"
+            return
+        number = getattr(error, "errno", 0)
+        helpers = self._command.helpers
+        self._command.close_status()
+        self._finish()
+        if not helpers and number in (errno.EPERM, errno.EINVAL):
+            raise no_ids(why) from None
+        if number in WANT or not self._do_with_less(why):
+            raise _cannot_start(helpers[0] if helpers else "", error) from None
+        self._start()
 
     def wait(self) -> Result:
         """Return how it ended; never later than the deadline and REAP_SECONDS. Raises Unsandboxed."""
@@ -152,14 +143,63 @@ class Running:
             self._converse(process)
         finally:
             self._end(process)
-        if self._setup_failed():
-            return self._without_view()
+        command = self._command
+        said = command.close_status()
+        begun = command.begun(self.result.stderr)
+        if begun:
+            self.result.stderr = self.result.stderr[len(command.mark) :]
+            if not command.mark and not self.result.ok and not self.result.timed_out:
+                begun = b"exit-code" in said or self.result.stderr.startswith(b"bwrap: execvp ")
         self._finish()
-        said = first_line(self.result.stderr)
-        # What setpriv says of its own work; that it could not execute the program is about the program.
-        if self.result.status and said.startswith("setpriv: ") and "failed to execute" not in said:
-            raise no_ids(said)
-        return self.result
+        if begun:
+            for helper in command.helpers:
+                host().proven.add(helper)
+            if not command.mark and self.result.status == 1 and b"exit-code" not in said and said:
+                # The view stands; it is the program that cannot be executed. Shells call that 127 (execve(2), sh(1)).
+                self.result.status = 127
+            return self.result
+        return self._not_begun()
+
+    def _not_begun(self) -> Result:
+        """A helper failed, hung or did something else: run it again with fewer of them. Raises Unsandboxed."""
+        names = " or ".join(self._command.helpers) or "the shell"
+        if self.result.timed_out:
+            raise Unsandboxed(
+                f"{names} did not start a program within {self.result.elapsed_s:.1f} s",
+                hint="try again when the machine is less busy",
+            )
+        why = first_line(self.result.stderr) or self.result.why()
+        if not self._do_with_less(why):
+            if host().as_root and self._command.helpers[-1:] == ["setpriv"]:
+                raise no_ids(why)
+            raise Unsandboxed(f"{names} cannot start a program here: {why}", hint=f"see {names}(1)")
+        self.result = Result(self.argv)
+        self._start()
+        return self.wait()
+
+    def _do_with_less(self, why: str) -> bool:
+        """Change what this machine is taken to offer, after a helper said `why`; False where nothing is left to try.
+
+        A helper that has worked is not done without: what fails now may be a passing want, and a toolchain is not run
+        with less around it than the last one.
+        """
+        h = host()
+        helpers = self._command.helpers
+        with _lock:
+            # Others that run side by side may have met the same and changed it already.
+            unknown = next((i for i, o in enumerate(self._command.asked) if f"nknown option {o}" in why), -1)
+            if unknown >= 0:
+                h.knows = h.knows[:unknown]  # nor what is younger
+                return True
+            if not helpers or (self.sandbox is not None and self.sandbox.needs_view):
+                return False
+            if "bwrap" in helpers and "bwrap" not in h.proven:
+                h.bwrap = ""
+                return True
+            if helpers == ["setpriv"] and "setpriv" not in h.proven:
+                h.setpriv = ""
+                return True
+        return False
 
     def _converse(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout and process.stderr
@@ -244,11 +284,11 @@ class Running:
             _kill_group(process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(REAP_SECONDS)
-        elif self.sandbox is None or self._scratch:
+        elif self.sandbox is None or self._command.scratch:
             _kill_group(process.pid)
         with _lock:
             _live.pop(process.pid, None)
-        if self._scratch:
+        if self._command.scratch:
             _kill_strays()
         for pipe in (process.stdout, process.stderr):
             if pipe:
@@ -265,61 +305,12 @@ class Running:
             else:
                 self.result.status = code
 
-    def _close_status(self) -> bytes:
-        said = b""
-        if self._status_read >= 0:
-            os.set_blocking(self._status_read, False)
-            with contextlib.suppress(OSError):
-                said = os.read(self._status_read, 4096)
-            os.close(self._status_read)
-            self._status_read = -1
-        if self._status_write >= 0:
-            os.close(self._status_write)
-            self._status_write = -1
-        return said
-
-    def _setup_failed(self) -> bool:
-        """Whether bubblewrap ended before the program began: it reports an exit code only once its view stands."""
-        used = self._status_read >= 0
-        said = self._close_status()
-        if not used or self.result.timed_out or self.result.overflow:
-            return False
-        if self.result.ok or b"exit-code" in said:
-            host().viewed = True
-            return False
-        if self.result.stderr.startswith(b"bwrap: execvp "):
-            # The view stands; it is the program that cannot be executed. Shells call that 127 (execve(2), sh(1)).
-            self.result.status = 127
-            return False
-        return True
-
-    def _without_view(self) -> Result:
-        """Run it again with what this machine's bubblewrap can do: an old one, or none."""
-        h = host()
-        said = first_line(self.result.stderr)
-        with _lock:
-            # Others that run side by side may have met the same and changed it already.
-            unknown = next((i for i, option in enumerate(self._asked) if f"nknown option {option}" in said), -1)
-            if unknown >= 0:
-                h.knows = h.knows[:unknown]  # nor what is younger
-            elif self.sandbox is not None and self.sandbox.needs_view:
-                raise Unsandboxed(f"cannot show a program another root here: {said}", hint="see bwrap(1)")
-            elif h.viewed:
-                # It works here: what fails now is not to run a toolchain with less around it than the last one.
-                raise Unsandboxed(f"cannot make a view for a program any more: {said}", hint="see bwrap(1)")
-            else:
-                h.bwrap = ""
-        self._close_stdin()
-        self.result = Result(self.argv)
-        self._start()
-        return self.wait()
-
     def _finish(self) -> None:
         self._close_stdin()
         self.result.elapsed_s = time.monotonic() - self.started
-        if self._scratch:
-            remove_scratch(self._scratch)
-            self._scratch = ""
+        if self._command.scratch:
+            remove_scratch(self._command.scratch)
+            self._command.scratch = ""
 
 
 def run_host(name: str, arguments: Sequence[str], deadline: Deadline) -> Result:
@@ -348,6 +339,12 @@ def start(argv: Sequence[str], deadline: Deadline, **options: Any) -> Running:
 def run(argv: Sequence[str], deadline: Deadline, **options: Any) -> Result:
     """Run `argv` to its end or the deadline's (options: see Running); the Result says it all. Raises Unsandboxed."""
     return Running(argv, deadline, **options).wait()
+
+
+def _cannot_start(helper: str, error: Exception) -> Unsandboxed:
+    why = clean(getattr(error, "strerror", "") or str(error))
+    what = f"{helper}: {why}" if helper else why
+    return Unsandboxed(f"cannot start a program here: {what}", hint="see what this machine lacks, and judge Go again")
 
 
 def _kill_group(pid: int) -> None:

@@ -76,7 +76,7 @@ class _Host:
         self.unshare = root_owned_program("unshare")
         # Options that not every bubblewrap knows (EL9's 0.4.1 neither), the older first; taken out when it turns out.
         self.knows = ["--perms", "--size"]
-        self.viewed = False  # whether a program has run in a view of bubblewrap's
+        self.proven: set[str] = set()  # helpers through which a program has begun
         # Whether a program was killed or could not be started: want of memory and a failing disk look so, and pass.
         self.struck = False
         self.as_root = os.geteuid() == 0

@@ -32,8 +32,11 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32")
 SUBJECT = "/subject"
 
 
-def view(sandbox: Sandbox, argv: Sequence[str], status_fd: int) -> list[str]:
-    """Return the bubblewrap command line for `argv` seen from inside `sandbox`. Raises Unsandboxed."""
+def view(sandbox: Sandbox, marked: Sequence[str], argv: Sequence[str], status_fd: int) -> list[str]:
+    """Return the bubblewrap command line for `argv` seen from inside `sandbox`.
+
+    `marked` is put before the last program that is not of this machine's running root. Raises Unsandboxed.
+    """
     h = host()
     args = [h.bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
     args += ["--new-session", "--cap-drop", "ALL", "--json-status-fd", str(status_fd)]
@@ -56,7 +59,9 @@ def view(sandbox: Sandbox, argv: Sequence[str], status_fd: int) -> list[str]:
     if h.as_root:
         if "--perms" not in h.knows:
             args += ["/bin/sh", "-c", f'chmod 1777 {inner}/tmp; exec "$@"', "sh"]
-        args += enter(inner) if inner else drop_ids()
+        args += [*_without_inherited(), *marked, *enter(inner)] if inner else [*drop_ids(), *marked]
+    else:
+        args += marked
     return [*args, *argv]
 
 
@@ -119,6 +124,10 @@ def drop_ids() -> list[str]:
     return [h.setpriv, *ids, "--inh-caps=-all"]
 
 
+def _without_inherited() -> list[str]:
+    return [host().setpriv, "--inh-caps=-all"]
+
+
 def enter(inner: str) -> list[str]:
     """The command line of this machine's `unshare` that makes `inner` the root and changes the kernel's own ids.
 
@@ -128,4 +137,4 @@ def enter(inner: str) -> list[str]:
     h = host()
     if not h.unshare:
         raise Unsandboxed("cannot enter another root without unshare(1)", hint="install util-linux")
-    return [h.setpriv, "--inh-caps=-all", h.unshare, f"--root={inner}", f"--setgid={h.gid}", f"--setuid={h.uid}"]
+    return [h.unshare, f"--root={inner}", f"--setgid={h.gid}", f"--setuid={h.uid}"]
