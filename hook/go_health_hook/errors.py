@@ -35,3 +35,7 @@ class BadInput(HookError):
     """Arguments, configuration, protocol or a file in /proc that says something unusable: exit status 2."""
 
     exit_status = EXIT_USAGE
+
+
+class NotJudged(HookError):
+    """The machine lacks what it takes to look at a toolchain: that says nothing about the toolchain."""

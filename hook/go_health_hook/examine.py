@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 
 from go_health_hook import checks
 from go_health_hook.deadline import Deadline
-from go_health_hook.errors import BadInput
+from go_health_hook.errors import BadInput, NotJudged
 from go_health_hook.go import maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
@@ -31,6 +32,10 @@ GRACE = 0.06
 TRY_AGAIN = (
     "try again when the machine is less busy, or give it more time: [budget] ceiling = 110 in /etc/go-health-hook.conf"
 )
+
+
+# What is no fault of a toolchain's file.
+LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAGAIN)
 
 
 def severities() -> dict[str, str]:
@@ -171,7 +176,12 @@ def _work(
         return
     subject.root = root
     configured = config.get("toolchain", "goroot")
-    toolchain = toolchains.find(subject, goroot or ("" if configured == "auto" else configured))
+    try:
+        toolchain = toolchains.find(subject, goroot or ("" if configured == "auto" else configured))
+    except NotJudged as error:
+        for check in wanted:
+            _send(send, check.name, _mishap(error), 0.0)
+        return
     if toolchain is None:
         nothing = toolchains.why_none(subject)
         send(("facts", {"cpu": _cpu(cgroup.read_chain())}))
@@ -213,7 +223,7 @@ def _run(check: checks.Check, context: checks.Context, send: Callable[[object], 
     try:
         finding = check.run(context)
     except Exception as error:
-        finding = _mishap(error, context.subject.on_host(context.toolchain.goroot))
+        finding = _mishap(error, context.toolchain.goroot, context.subject.on_host(context.toolchain.goroot))
         context.facts["passing"] = True
     context.facts["sandbox"] = sandbox.host().describe()  # running may have shown that this machine can do less
     context.facts["passing"] = context.facts.get("passing", False) or sandbox.host().struck
@@ -221,11 +231,13 @@ def _run(check: checks.Check, context: checks.Context, send: Callable[[object], 
     _send(send, check.name, finding, time.monotonic() - started)
 
 
-def _mishap(error: Exception, goroot: str) -> Finding:
+def _mishap(error: Exception, *goroots: str) -> Finding:
     """A toolchain's file that cannot be read is the toolchain's fault; what else was not foreseen is ours."""
-    if isinstance(error, sandbox.Unsandboxed):
+    if isinstance(error, NotJudged):
         return Finding(ERROR, f"not judged: {error.message}", error.hint)
-    if isinstance(error, OSError) and str(error.filename or "").startswith(goroot):
+    # The subject's path or the host's: they differ below another root.
+    places = tuple(f"{place}/" for place in goroots)
+    if isinstance(error, OSError) and f"{error.filename or ''}/".startswith(places) and error.errno not in LACKING:
         where = clean(str(error.filename))
         return Finding(
             FAIL, f"{where}: {error.strerror}", "look at the file and its disk (dmesg), then reinstall the toolchain"

@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 
+from go_health_hook.errors import NotJudged
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+# What the machine lacks; no fault of a path's.
+WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 MAX_LINKS = 40  # as the kernel has it (include/linux/namei.h, MAXSYMLINKS)
 
 
@@ -67,6 +70,8 @@ class Subject:
         that changes meanwhile cannot lead outside (the rule of openat2's RESOLVE_IN_ROOT). With `last` false, a link
         at the end is not followed either. Raises OSError as `walk` does.
         """
+        if "\0" in path:
+            raise OSError(errno.EINVAL, "A name with a NUL in it", path.replace("\0", "\\0"))
         rest = [part for part in path.split("/") if part not in ("", ".")][::-1]
         binds = {target: source for source, target in self.binds}
         opened = [("/", self._open(binds.get("/", self.root)))]
@@ -83,6 +88,8 @@ class Subject:
                 try:
                     fd = self._open(binds[here]) if here in binds else self._open(part, opened[-1][1])
                 except OSError as error:
+                    if error.errno in WANT:
+                        raise NotJudged(f"{clean(here)} cannot be looked at here: {error.strerror}") from None
                     raise OSError(error.errno, error.strerror, here) from None
                 opened.append((here, fd))
                 info = os.fstat(fd)
@@ -165,6 +172,8 @@ class Subject:
         try:
             return os.listdir(f"/proc/self/fd/{fd}")
         except OSError as error:
+            if error.errno in WANT:
+                raise NotJudged(f"{clean(path)} cannot be looked at here: {error.strerror}") from None
             raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(fd)
@@ -190,6 +199,8 @@ class Subject:
                 raise OSError(errno.EACCES, "Only root may read it", closed[0])
             return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:
+            if error.errno in WANT:
+                raise NotJudged(f"{clean(path)} cannot be opened here: {error.strerror}") from None
             raise OSError(error.errno, error.strerror, error.filename if error.filename in closed else path) from None
         finally:
             os.close(fd)

@@ -38,13 +38,19 @@ class Context:
         self._shared: dict[str, tuple[threading.Lock, list[Any]]] = {}
 
     def shared(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` returns, made once however many checks ask for it; the others wait."""
+        """Return what `make` returns, or raise what it raises; called once however many checks ask, the others wait."""
         with self._lock:
             lock, made = self._shared.setdefault(name, (threading.Lock(), []))
         with lock:
             if not made:
-                made.append(make())
-        return made[0]
+                try:
+                    made.append((make(), None))
+                except Exception as error:
+                    made.append((None, error))
+        value, failure = made[0]
+        if failure is not None:
+            raise failure
+        return value
 
 
 def chain_of(context: Context) -> Chain:

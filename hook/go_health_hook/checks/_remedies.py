@@ -19,6 +19,7 @@ from __future__ import annotations
 import shlex
 
 from go_health_hook.checks._owners import owners
+from go_health_hook.run import control
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, NOT_JUDGED, TIMEOUT, WARN, Finding
 
@@ -99,6 +100,14 @@ def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -
     if want:
         remedy = f"look after the machine ({want}), and judge Go by hand: go-health-hook"
         return not_judged(summary, remedy, "machine", evidence)
+    if result.ok:
+        return None
+    why = control.sent(result) or context.shared("control", lambda: control.excuse(context.deadline))
+    if not why and result.repeat is not None and result.repeat().ok:
+        why = "the same command worked at a second try"
+    if why:
+        remedy = "look after the machine, and judge Go by hand: go-health-hook"
+        return not_judged(f"{summary}, but {why}", remedy, "machine", evidence)
     return None
 
 

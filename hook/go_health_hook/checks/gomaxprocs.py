@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from go_health_hook.checks import Context, chain_of
 from go_health_hook.checks._answers import own_version
+from go_health_hook.checks._remedies import excuse
 from go_health_hook.go import maxprocs
 from go_health_hook.go.probe import gomaxprocs as probe
 from go_health_hook.go.versions import Version
@@ -33,9 +34,9 @@ def check(context: Context) -> Finding:
             TIMEOUT, f"the runtime {answer.why}", "run it by hand: GODEBUG=schedtrace=1 gofmt </dev/null", evidence
         )
     if answer.value is None:
-        return Finding(
-            FAIL, f"the runtime does not say its GOMAXPROCS: {answer.why}", "see the finding on goroot", evidence
-        )
+        summary = f"the runtime does not say its GOMAXPROCS: {answer.why}"
+        excused = excuse(context, summary, answer.result, evidence)
+        return excused or Finding(FAIL, summary, "see the finding on goroot", evidence)
     context.facts["actual"] = answer.value
     evidence["actual"] = answer.value
     if answer.value > wanted and _unseen(own_version(context), answer.value, affinity, chain):

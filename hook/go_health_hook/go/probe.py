@@ -10,20 +10,22 @@ if TYPE_CHECKING:
     from go_health_hook.deadline import Deadline
     from go_health_hook.go.toolchain import Toolchain
     from go_health_hook.run import process
+    from go_health_hook.run.result import Result
 
 # runtime/proc.go, schedtrace: "SCHED 0ms: gomaxprocs=8 idleprocs=5 threads=5 …"
 SCHED, FIELD = b"SCHED ", b"ms: gomaxprocs="
 
 
 class Answer:
-    """`value` is the runtime's GOMAXPROCS; None where it did not say, and then `why` says why."""
+    """`value` is the runtime's GOMAXPROCS; None where it did not say, and then `why` says why. `result` is the run."""
 
-    __slots__ = ("timed_out", "value", "why")
+    __slots__ = ("result", "timed_out", "value", "why")
 
-    def __init__(self, value: int | None, why: str = "", timed_out: bool = False) -> None:
+    def __init__(self, value: int | None, result: Result) -> None:
         self.value = value
-        self.why = why
-        self.timed_out = timed_out
+        self.result = result
+        self.why = "" if value is not None else clean(result.why())
+        self.timed_out = value is None and result.timed_out
 
 
 def gomaxprocs(toolchain: Toolchain, deadline: Deadline) -> Answer:
@@ -61,10 +63,7 @@ def _start(toolchain: Toolchain, deadline: Deadline, argv: list[str]) -> process
 def answer(running: process.Running) -> Answer:
     """Wait, in the thread that began it, for what the program says."""
     result = running.wait()
-    value = _said(result.stderr)
-    if value is not None:
-        return Answer(value)
-    return Answer(None, clean(result.why()), result.timed_out)
+    return Answer(_said(result.stderr), result)
 
 
 def _said(output: bytes) -> int | None:
@@ -72,6 +71,12 @@ def _said(output: bytes) -> int | None:
     for line in output.split(b"\n")[:-1]:
         before, field, rest = line.partition(FIELD)
         value = rest.partition(b" ")[0]
-        if field and before.startswith(SCHED) and before[len(SCHED) :].isdigit() and value.isdigit():
+        if (
+            field
+            and before.startswith(SCHED)
+            and before[len(SCHED) :].isdigit()
+            and value.isdigit()
+            and len(value) < 10
+        ):
             return int(value)
     return None

@@ -70,6 +70,8 @@ class Running:
         self.until = until
         self.max_output = max_output
         self.result = Result(argv)
+        if sandbox is not None:
+            self.result.repeat = lambda: run(argv, deadline, env=env, sandbox=sandbox, max_output=max_output)
         self.started = time.monotonic()
         self._start()
 
@@ -173,7 +175,8 @@ class Running:
             if host().as_root and self._command.helpers[-1:] == ["setpriv"]:
                 raise no_ids(why)
             raise Unsandboxed(f"{names} cannot start a program here: {why}", hint=f"see {names}(1)")
-        self.result = Result(self.argv)
+        repeat, self.result = self.result.repeat, Result(self.argv)
+        self.result.repeat = repeat
         self._start()
         return self.wait()
 

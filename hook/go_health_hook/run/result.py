@@ -9,19 +9,23 @@ from go_health_hook.text import first_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 MAX_OUTPUT = 1 << 20
 
 
 class Result:
-    """How a program ended. `status` is its exit status, or None when it was killed, cut off or never started."""
+    """How a program ended. `status` is its exit status, or None when it was killed, cut off or never started.
+
+    `repeat` runs a toolchain's program once more, the same way; None for other programs.
+    """
 
     __slots__ = (
         "argv",
         "elapsed_s",
         "error",
         "overflow",
+        "repeat",
         "sandbox",
         "signal",
         "status",
@@ -41,6 +45,7 @@ class Result:
         self.error = ""
         self.sandbox = ""
         self.elapsed_s = 0.0
+        self.repeat: Callable[[], Result] | None = None
 
     @property
     def ok(self) -> bool:

@@ -9,7 +9,7 @@ import resource
 import stat
 
 from go_health_hook import files
-from go_health_hook.errors import HookError
+from go_health_hook.errors import NotJudged
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -33,7 +33,7 @@ MAX_TMP = 1 << 30
 TEMPORARY = ("TMPDIR", "GOPATH", "GOCACHE")
 
 
-class Unsandboxed(HookError):
+class Unsandboxed(NotJudged):
     """This machine cannot shut a program in, so it was not run: that says nothing about the program."""
 
 
@@ -164,6 +164,13 @@ def lower_limits() -> Iterator[None]:
         # For a person the limit would count every thread of the desktop.
         wanted.append((resource.RLIMIT_NPROC, MAX_PROCESSES_SHARED if host().uid == NOBODY else MAX_PROCESSES))
     lowered = []
+    for what in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
+        # Not ours to give, but where the caller's own soft limit is lower than the hard one, that one is enough.
+        soft, hard = resource.getrlimit(what)
+        if soft != hard:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(what, (hard, hard))
+                lowered.append((what, (soft, hard)))
     try:
         for what, value in wanted:
             soft, hard = resource.getrlimit(what)

@@ -22,28 +22,30 @@ _MARK = files.mark()
 def scratch_directory() -> str:
     """Return a new directory for a program without a view of its own, open to that program alone. Raises OSError."""
     h = host()
-    path = f"{_place()}/{PREFIX}{_MARK}-{os.urandom(8).hex()}"
+    path = f"{place()}/{PREFIX}{_MARK}-{os.urandom(8).hex()}"
     os.mkdir(path, 0o700)
+    os.chmod(path, 0o700)
     if h.as_root:
         os.chown(path, h.uid, h.gid)
     return path
 
 
-def _place() -> str:
+def place() -> str:
     """Return the first of PLACES that has room and lets programs run, or else the one with the most room."""
     rooms: dict[str, int] = {}
-    for place in PLACES if host().as_root else PLACES[-1:]:
+    for path in PLACES if host().as_root else PLACES[-1:]:
         with contextlib.suppress(OSError):
-            if place != PLACES[-1] and not os.path.isdir(place):
-                os.mkdir(place, 0o755)
-            info = os.lstat(place)
+            if path != PLACES[-1] and not os.path.isdir(path):
+                os.mkdir(path, 0o755)
+                os.chmod(path, 0o755)  # noqa: S103  whatever the caller's umask
+            info = os.lstat(path)
             if not stat.S_ISDIR(info.st_mode) or not info.st_mode & stat.S_IXOTH:
                 continue
-            room = os.statvfs(place)
-            rooms[place] = 0 if room.f_flag & os.ST_NOEXEC else room.f_bavail * room.f_frsize
-            if rooms[place] >= ROOM:
-                return place
-    return max(rooms, key=lambda place: rooms[place]) if rooms else PLACES[-1]
+            room = os.statvfs(path)
+            rooms[path] = 0 if room.f_flag & os.ST_NOEXEC else room.f_bavail * room.f_frsize
+            if rooms[path] >= ROOM:
+                return path
+    return max(rooms, key=lambda path: rooms[path]) if rooms else PLACES[-1]
 
 
 def remove_scratch(*paths: str) -> None:
@@ -54,9 +56,9 @@ def remove_scratch(*paths: str) -> None:
 
 def sweep_scratch(*, all_runs: bool = False) -> None:
     """Remove what workers of this run have left; with `all_runs` also what killed runs have. Raises nothing."""
-    for place in PLACES:
+    for directory in PLACES:
         with contextlib.suppress(OSError):
-            for name in os.listdir(place):
+            for name in os.listdir(directory):
                 mark = name[len(PREFIX) :].partition("-")[0] if name.startswith(PREFIX) else ""
                 if mark == _MARK or (mark and all_runs and not files.lives(mark)):
-                    files.remove_tree(f"{place}/{name}")
+                    files.remove_tree(f"{directory}/{name}")
