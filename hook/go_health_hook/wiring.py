@@ -10,7 +10,7 @@ import contextlib
 import glob
 import os
 
-from go_health_hook.linux import ostree, services
+from go_health_hook.linux import ostree, systemd
 from go_health_hook.run import process
 from go_health_hook.text import clean
 
@@ -33,6 +33,21 @@ UNIT_PATH = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/sys
 DROPIN = "50-go-health-hook.conf"
 OFF = ("0", "no", "false", "off")
 ON = ("1", "yes", "true", "on")
+
+# What is asked of the units that gates name.
+PROPERTIES = (
+    "Id",
+    "ActiveState",
+    "UnitFileState",
+    "ExecStartPre",
+    "Wants",
+    "RequiredBy",
+    "WantedBy",
+    "Result",
+    "ExecMainStatus",
+    "ExecMainExitTimestamp",
+    "LastTriggerUSec",
+)
 
 # Settings that people put somewhere and no program reads: file, section or "" for any, key, what to know. A gate adds
 # its updater's as UNREAD.
@@ -73,7 +88,7 @@ class View:
         self.base = root.rstrip("/")
         self.config = config
         self.deadline = deadline
-        self.units = services.show(list(units), deadline) if not self.base else {}
+        self.units = systemd.show(list(units), PROPERTIES, deadline) if not self.base else {}
         self.asked = bool(self.units)
         # A deployment that is not booted has /ostree as a link that leads nowhere.
         self.ostree = self.exists(ostree.BOOTED) or bool(self.base and os.path.lexists(f"{self.base}/ostree"))

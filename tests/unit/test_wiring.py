@@ -22,7 +22,7 @@ from go_health_hook.commands import status as command
 from go_health_hook.config import Config
 from go_health_hook.deadline import Deadline
 from go_health_hook.examine import severities
-from go_health_hook.linux import services
+from go_health_hook.linux import systemd
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired, Wiring
 
 GATE = "usr/libexec/go-health-hook/gate"
@@ -456,7 +456,7 @@ def test_refresh_keeps_the_block_of_a_deployment_that_is_still_staged(tmp_path: 
 
 
 def test_the_words_of_systemctl_are_understood() -> None:
-    blocks = services.parse(
+    blocks = systemd.parse(
         "Id=a.timer\nLastTriggerUSec=@1795366853\n\nId=b.service\nExecStartPre={ a }\nExecStartPre={ b }\n"
     )
     assert blocks == [

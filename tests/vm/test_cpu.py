@@ -266,10 +266,10 @@ def test_what_no_runtime_notices_is_seen_by_ps(machine: VM) -> None:
     assert [found[name]["gomaxprocs"] for name in ("control", "first", "below")] == [2, 8, 8]
     assert [found[name]["aligned"] for name in ("control", "first", "below")] == [True, False, False]
     assert {row["expected_gomaxprocs"] for row in found.values()} == {2}
-    # The stripped one has 8 as well, which nobody can see: then it must not be said that it has 2.
-    assert (found["blind"]["source"], found["blind"]["gomaxprocs"]) == ("predicted", 2)
-    assert "if it was started here, where there was a cpu.max already" in found["blind"]["why"]
-    assert "~2" in text
+    # The stripped one keeps no limit file open, by which it is known to have 8 as well.
+    assert (found["blind"]["source"], found["blind"]["gomaxprocs"]) == ("predicted", 8)
+    assert "it had no limit file when it started" in found["blind"]["why"]
+    assert "~8" in text
     assert narrow(text)
 
 

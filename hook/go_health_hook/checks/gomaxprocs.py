@@ -11,7 +11,7 @@ from go_health_hook.go.probe import gomaxprocs as probe
 from go_health_hook.go.versions import Version
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.kernel_files import Malformed
-from go_health_hook.linux.units import group_of
+from go_health_hook.linux.systemd import group_of
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, SKIP, TIMEOUT, WARN, Finding
 

@@ -10,7 +10,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.go import maxprocs
 from go_health_hook.go.versions import parse_version
-from go_health_hook.linux import cgroup, units
+from go_health_hook.linux import cgroup, systemd
 from go_health_hook.linux.kernel_files import Malformed
 from go_health_hook.report.style import Style
 from go_health_hook.text import clean
@@ -112,9 +112,9 @@ def _place(pid: int | None, unit: str | None, deadline: Deadline) -> Place:
 
 
 def _unit_place(name: str, deadline: Deadline) -> Place:
-    path = units.control_group(name, deadline) if name.endswith(units.SUFFIXES) else ""
+    path = systemd.control_group(name, deadline) if name.endswith(systemd.SUFFIXES) else ""
     try:
-        chain = cgroup.read_group(path or units.group_of(name)[0])
+        chain = cgroup.read_group(path or systemd.group_of(name)[0])
     except Malformed as error:
         raise BadInput(f"--unit {clean(name)}: {error}", hint="name a unit, or a path as in /proc/PID/cgroup") from None
     if not chain.leaf:
@@ -153,8 +153,11 @@ def _facts(place: Place, deadline: Deadline) -> dict[str, Any]:
     chain = place.chain
     wanted = maxprocs.expected(place.affinity, chain)
     tightest = chain.tightest
-    limited = [(level.path, units.QUOTA if level.cpus else units.CPUS) for level in chain.levels if _limits_cpu(level)]
-    owners = units.who_set(limited, deadline)
+    limited = [
+        (level.path, systemd.QUOTA if level.cpus else systemd.CPUS) for level in chain.levels if _limits_cpu(level)
+    ]
+    # What systemd does not answer must not take the time of the toolchain's answer.
+    owners = systemd.who_set(limited, deadline.within(deadline.remaining() / 2))
     return {
         "schema": 1,
         "pid": place.pid if place.pid is not None else (os.getpid() if place.own else None),
@@ -176,9 +179,9 @@ def _limits_cpu(level: Level) -> bool:
     return level.cpuset is not None and len(cgroup.parse_cpus(level.cpuset)) < (os.cpu_count() or 1)
 
 
-def _level(level: Level, unit: units.Unit | None) -> dict[str, Any]:
+def _level(level: Level, unit: systemd.Unit | None) -> dict[str, Any]:
     stat, pressure = _limits.stat_of(level), _limits.pressure_of(level)
-    name = unit.name if unit else units.unit_of(level.path)[0]
+    name = unit.name if unit else systemd.unit_of(level.path)[0]
     return {
         "path": clean(level.path),
         "quota_us": level.quota_us,

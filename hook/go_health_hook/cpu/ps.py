@@ -14,7 +14,7 @@ from go_health_hook.cpu._processes import PREDICTED
 from go_health_hook.cpu._survey import survey
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, HookError
-from go_health_hook.linux import cgroup, units
+from go_health_hook.linux import cgroup, systemd
 from go_health_hook.report.style import Style
 from go_health_hook.text import clean
 
@@ -99,11 +99,11 @@ def _shown(process: GoProcess, stats: dict[str, Stat | None]) -> tuple[dict[str,
     return row, tightest.path if tightest else ""
 
 
-def _owners(levels: set[str], deadline: Deadline) -> dict[str, units.Unit]:
-    return units.who_set([(path, units.QUOTA) for path in sorted(levels)], deadline.within(5.0))
+def _owners(levels: set[str], deadline: Deadline) -> dict[str, systemd.Unit]:
+    return systemd.who_set([(path, systemd.QUOTA) for path in sorted(levels)], deadline.within(5.0))
 
 
-def _with_owner(row: dict[str, Any], owner: units.Unit | None) -> dict[str, Any]:
+def _with_owner(row: dict[str, Any], owner: systemd.Unit | None) -> dict[str, Any]:
     """The row with who set the limit that it does not fit."""
     if row["limiting_level"] is None or row["aligned"] is not False:
         return row
@@ -128,7 +128,7 @@ def _badness(row: dict[str, Any]) -> tuple[float, ...]:
 def _unit(path: str) -> str | None:
     """The nearest unit at or above a cgroup."""
     while path not in ("", "/"):
-        name = units.unit_of(path)[0]
+        name = systemd.unit_of(path)[0]
         if name:
             return clean(name)
         path = path.rsplit("/", 1)[0]

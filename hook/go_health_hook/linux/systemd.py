@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which systemd unit a cgroup belongs to, and which file set its limit: systemd asked over D-Bus, where there is one.
+"""What systemd says of units, by one bounded `systemctl show`, and which unit a cgroup belongs to by its name.
 
-Without a bus, or without dbus-next, the cgroup's own name is all there is to say.
+The D-Bus library for Python takes five times as long to import as systemctl takes to answer.
 """
 
 from __future__ import annotations
@@ -12,21 +12,17 @@ from go_health_hook.linux.kernel_files import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any, TypeVar
+    from collections.abc import Iterable, Sequence
 
     from go_health_hook.deadline import Deadline
-    from go_health_hook.linux.bus import Call
 
-    _T = TypeVar("_T")
-
-SYSTEM_BUS = "/run/dbus/system_bus_socket"
+BOOTED = "/run/systemd/system"  # sd_booted(3)
 SUFFIXES = (".slice", ".scope", ".service", ".mount", ".socket", ".swap")
 # The settings that limit the CPU: systemd.resource-control(5), systemd.exec(5).
 QUOTA = ("CPUQuota",)
 CPUS = ("AllowedCPUs", "StartupAllowedCPUs", "CPUAffinity")
 _FILE_MAX = 1 << 18
-_SYSTEMD = "org.freedesktop.systemd1"
+_STATE = "LoadState"
 
 
 class Unit(Record):
@@ -46,6 +42,47 @@ class Unit(Record):
         self.uid = uid
         self.files = tuple(files)
         self.set_by = set_by
+
+
+def show(
+    names: Sequence[str], properties: Sequence[str], deadline: Deadline, *, uid: int | None = None
+) -> dict[str, dict[str, str]]:
+    """Properties of the units that are loaded, by the name that was asked for; times are seconds since 1970 or empty.
+
+    `uid` is the user whose manager is asked, None for the system's. Empty where systemd does not run or does not answer
+    in time, and for another user's manager, root's questions included: who answers there is not ours to trust.
+    """
+    names = [name for name in names if name and not set(name) & set("*?[")]  # those would be patterns
+    if not names or not os.path.isdir(BOOTED) or uid not in (None, os.geteuid()):
+        return {}
+    from go_health_hook.run import process
+
+    command = ["systemctl", "show", "--no-pager", "--timestamp=unix", f"--property={','.join((_STATE, *properties))}"]
+    env = {}
+    if uid is not None:
+        command.append("--user")
+        env = {"XDG_RUNTIME_DIR": f"/run/user/{uid}"}
+    result = process.run([*command, "--", *names], deadline, env=env)
+    if not result.ok:
+        return {}
+    blocks = zip(names, parse(result.out))
+    return {name: block for name, block in blocks if block.get(_STATE) in ("loaded", "masked")}
+
+
+def parse(text: str) -> list[dict[str, str]]:
+    """The blocks of `systemctl show`, one for each unit, in the order of the question."""
+    blocks = []
+    for block in text.split("\n\n"):
+        values: dict[str, str] = {}
+        for key, _, value in (line.partition("=") for line in block.splitlines()):
+            # A list of commands is a line each.
+            values[key] = f"{values[key]}\n{value}" if key in values else _time(value)
+        blocks.append(values)
+    return blocks
+
+
+def _time(value: str) -> str:
+    return value[1:] if value.startswith("@") and value[1:].isdecimal() else value
 
 
 def unit_of(path: str) -> tuple[str, int | None]:
@@ -80,27 +117,22 @@ def who_set(wanted: Iterable[tuple[str, tuple[str, ...]]], deadline: Deadline) -
             found[path] = Unit(name, uid)
             by_manager.setdefault(uid, []).append((path, name, settings))
     for uid, units in by_manager.items():
-
-        def script(call: Call, names: tuple[str, ...] = tuple(name for _, name, _ in units)) -> list[list[str]]:
-            return [_files(call, name) for name in names]
-
-        for (path, name, settings), files in zip(units, _ask(uid, deadline, script) or ()):
+        answers = show([name for _, name, _ in units], ("FragmentPath", "DropInPaths"), deadline, uid=uid)
+        for path, name, settings in units:
+            block = answers.get(name, {})
+            files = [block.get("FragmentPath", ""), *block.get("DropInPaths", "").split()]
+            files = [file for file in files if file.startswith("/")]
             found[path] = Unit(name, uid, files, setter(files, settings))
     return found
 
 
 def control_group(name: str, deadline: Deadline) -> str:
     """The cgroup of a running unit, the system's or else one's own manager's, or "" where systemd does not say."""
-
-    def script(call: Call) -> str:
-        unit = _unit(call, name)
-        kind = name.rpartition(".")[2].capitalize()
-        return str(_property(call, unit, kind, "ControlGroup")) if unit else ""
-
-    group = _ask(None, deadline, script)
-    if not group and os.geteuid() != 0:
-        group = _ask(os.geteuid(), deadline, script)
-    return group or ""
+    for uid in (None, os.geteuid()):
+        group = show([name], ("ControlGroup",), deadline, uid=uid).get(name, {}).get("ControlGroup", "")
+        if group:
+            return group
+    return ""
 
 
 def group_of(name: str) -> tuple[str, bool]:
@@ -147,53 +179,3 @@ def _text(path: str) -> str:
         return ""
     finally:
         os.close(fd)
-
-
-def _address(uid: int | None) -> str:
-    """The bus on which a manager is reached, or "" where there is none for us.
-
-    Another user's bus is not asked, root's questions included: who answers there is not ours to trust.
-    """
-    if uid is None:
-        path = SYSTEM_BUS
-    elif uid == os.geteuid():
-        path = f"/run/user/{uid}/bus"
-    else:
-        return ""
-    return f"unix:path={path}" if os.path.exists(path) else ""
-
-
-def _ask(uid: int | None, deadline: Deadline, script: Callable[[Call], _T]) -> _T | None:
-    """What a manager answers; None where it cannot be asked: that must not keep the cgroup's own answer back."""
-    address = _address(uid)
-    if not address or deadline.expired:
-        return None
-    from go_health_hook.linux import bus
-
-    try:
-        answer: _T = bus.Conversation(_SYSTEMD, script, deadline, address).result()
-    except bus.BusError:
-        return None
-    return answer
-
-
-def _unit(call: Call, name: str) -> str:
-    """The object of a unit that is loaded, or an empty string."""
-    from go_health_hook.linux.bus import BusError
-
-    try:
-        return str(call("/org/freedesktop/systemd1", f"{_SYSTEMD}.Manager", "GetUnit", "s", name)[0])
-    except BusError:
-        return ""
-
-
-def _property(call: Call, unit: str, interface: str, name: str) -> Any:
-    return call(unit, "org.freedesktop.DBus.Properties", "Get", "ss", f"{_SYSTEMD}.{interface}", name)[0]
-
-
-def _files(call: Call, name: str) -> list[str]:
-    unit = _unit(call, name)
-    if not unit:
-        return []
-    files = [_property(call, unit, "Unit", "FragmentPath"), *_property(call, unit, "Unit", "DropInPaths")]
-    return [file for file in files if isinstance(file, str) and file.startswith("/")]

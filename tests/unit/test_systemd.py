@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from go_health_hook.linux.units import CPUS, QUOTA, group_of, setter, unit_of
+from go_health_hook.linux.systemd import CPUS, QUOTA, group_of, setter, unit_of
 
 if TYPE_CHECKING:
     from pathlib import Path
