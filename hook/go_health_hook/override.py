@@ -124,13 +124,14 @@ def clear() -> bool:
     return True
 
 
-def in_force(path: str = FILE) -> Override | None:
+def in_force(path: str = "") -> Override | None:
     """The override in force, or None. Raises BadInput for a record that cannot be read or trusted: none is in force.
 
     Within the boot that it was set in, it is measured by a clock that nobody can set. After a reboot only the wall
     clock is left: one that was set back before the override began ends it, so that none lasts longer than was said
     unless the clock is set back into the time it was to last.
     """
+    path = path or FILE
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             info = os.fstat(file.fileno())

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from go_health_hook.deadline import Deadline
-from go_health_hook.gates import _dnf, dnf5
-from go_health_hook.gates._dnf import Item, Transaction, is_automatic
+from go_health_hook.gates import _dnf_transaction, dnf5
+from go_health_hook.gates._dnf_transaction import Item, Transaction, is_automatic
 from go_health_hook.go import incoming
 
-HOOK = Path(_dnf.__file__).parents[2]
+HOOK = Path(_dnf_transaction.__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -72,25 +71,53 @@ def item(name: str, action: str) -> Item:
 )
 def test_what_is_an_update(actions: dict[str, str], automatic: bool, update: bool) -> None:
     items = [item(name, action) for name, action in actions.items()]
-    transaction = Transaction("dnf5", items, automatic, lambda goroot, deadline: set())
-    assert _dnf._is_update(transaction, Deadline(60)) is update
+    assert Transaction("dnf5", items, automatic, lambda installed: set()).is_update(False) is update
+
+
+@pytest.mark.parametrize(
+    ("actions", "automatic", "asked"),
+    [
+        # A kernel of its own is an update where an older one is installed; nobody asks where that does not matter.
+        ({"kernel": "I"}, True, ["kernel"]),
+        ({"kernel": "I"}, False, []),
+        ({"kernel": "I", "hello": "U"}, True, []),
+        ({"bonjour": "I", "hello": "O"}, True, []),
+    ],
+)
+def test_transaction_new_names_matter_only_unattended(actions: dict[str, str], automatic: bool, asked: list) -> None:
+    items = [item(name, action) for name, action in actions.items()]
+    transaction = Transaction("dnf5", items, automatic, lambda installed: set())
+    assert transaction.new_names == asked
+    assert transaction.is_update(True) is (automatic or "U" in actions.values())
 
 
 def test_what_replaces_its_own_older_self_replaces_nothing_else() -> None:
     items = [item("hello", "R"), item("hello", "O")]
-    assert not Transaction("dnf5", items, True, lambda goroot, deadline: set()).replaces
+    assert not Transaction("dnf5", items, True, lambda installed: set()).replaces
+
+
+@pytest.mark.parametrize(
+    ("actions", "removes"),
+    [({"go-health-hook": "E"}, True), ({"go-health-hook": "U"}, False), ({"hello": "E"}, False)],
+)
+def test_transaction_that_removes_the_hook_is_known(actions: dict[str, str], removes: bool) -> None:
+    items = [item(name, action) for name, action in actions.items()]
+    assert Transaction("dnf5", items, False, lambda installed: set()).removes_us is removes
 
 
 CHILD = """
 import json, sys
 from go_health_hook.errors import BadInput
 from go_health_hook.gates import dnf5
+from go_health_hook.run.worker import Gone
 talk = dnf5.Conversation()
 print("this is for people")
 try:
     answer = eval(sys.argv[1])
 except BadInput as error:
     answer = error.line()
+except Gone:
+    answer = "dnf5 has left"
 json.dump(answer, sys.stderr)
 """
 
@@ -133,8 +160,8 @@ def test_what_is_printed_is_no_request() -> None:
         (b"nonsense\n", "not JSON"),
         (b'{"op": "stop"}\n', "dnf5 replied with"),
         (b'{"op": "reply", "status": "ERROR", "message": "no\\u001b[31m"}\n', "dnf5 refused get: no\\x1b[31m"),
-        (b'{"op": "rep', "dnf5 did not reply"),
-        (b"", "dnf5 did not reply"),
+        (b'{"op": "rep', "dnf5 has left"),
+        (b"", "dnf5 has left"),
         (reply(trans_packages=[{"nom": "hello"}]), "does not say what is in the transaction"),
         (b"[" * 100_000 + b"\n", "not JSON"),
     ],
@@ -155,8 +182,7 @@ def test_places_of_repository_package_are_dnf5_folders() -> None:
     requests, _, places = conversation(f"list(dnf5.places_of(talk, {package}, 7))", replies)
     assert [r["args"]["key"] for r in requests] == ["cachedir", "system_cachedir", "updates.baseurl", "destdir"]
     assert places == [
-        [["/cache", "updates-", "packages/hello-1-1.rpm"]],
-        [["/system", "updates-", "packages/hello-1-1.rpm"]],
+        [["/cache", "updates-", "packages/hello-1-1.rpm"], ["/system", "updates-", "packages/hello-1-1.rpm"]],
         [["/srv/updates", "", "Packages/h/hello-1-1.rpm"]],
         [["/here", "", "hello-1-1.rpm"]],
     ]

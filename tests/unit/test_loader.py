@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from go_health_hook.gates import _libraries
-from go_health_hook.gates._dnf import Item
 from go_health_hook.go import loader
 from go_health_hook.verdict import BROKEN, FAIL, NOT_JUDGED, WARN, Finding
 
 NO_FILE = "cannot open shared object file: No such file or directory"
 GO = "/usr/lib/golang/bin/go"
+X = "x-0:1-1.noarch"
 
 
 @pytest.mark.parametrize(
@@ -93,25 +93,23 @@ def finding(said: str) -> Finding:
     return Finding(FAIL, f"go version exited with status 127: {GO}: {said}", "reinstall it")
 
 
-def coming(name: str, places: list[tuple[str, str, str]]) -> Item:
-    return Item(name, "1-1", "U", True, f"{name}-0:1-1.noarch", lambda: [places])
-
-
 def test_excuse_without_incoming_packages_go_stays_broken() -> None:
     broken = finding(f"error while loading shared libraries: libnew.so.2: {NO_FILE}")
-    removed = Item("x", "1-1", "E", False, "x-0:1-1.noarch", list)
-    assert not _libraries.excuse([broken], [removed])
+    assert not _libraries.excuse([broken], [], {}, True)
     assert (broken.status, broken.ground) == (FAIL, BROKEN)
 
 
 def test_excuse_package_that_is_not_found_leaves_go_not_judged(tmp_path: Path) -> None:
     broken = finding(f"error while loading shared libraries: libnew.so.2: {NO_FILE}")
-    assert _libraries.excuse([broken], [coming("x", [(str(tmp_path), "", "x.rpm")])])
+    places = {X: [(str(tmp_path), "", "x.rpm")]}
+    with pytest.raises(_libraries.NotFound, match=X):
+        _libraries.excuse([broken], [X], {}, False)
+    assert _libraries.excuse([broken], [X], places, True)
     assert (broken.status, broken.ground) == (WARN, NOT_JUDGED)
     assert "libnew.so.2" in broken.summary and "could be found" in broken.summary
 
 
 def test_excuse_other_failures_are_left_alone(tmp_path: Path) -> None:
     broken = Finding(FAIL, f"{GO} is cut short")
-    assert not _libraries.excuse([broken], [coming("x", [(str(tmp_path), "", "x.rpm")])])
+    assert not _libraries.excuse([broken], [X], {X: [(str(tmp_path), "", "x.rpm")]}, False)
     assert broken.ground is BROKEN

@@ -56,8 +56,12 @@ def publish(
     or AFTER when no update could have been held back. Only root's runs are announced. Takes WAIT seconds at most, or
     `wait`: a gate that is a unit of its own gives a longer one, since systemd kills what such a unit leaves behind.
     """
-    new = record.entry(examination, gate, event, time.time())
-    _announce(lambda state: record.take(state, new), new, examination.announce, root, wait)
+    publish_entry(record.entry(examination, gate, event, time.time()), examination.announce, root=root, wait=wait)
+
+
+def publish_entry(new: dict[str, Any], announce: Mapping[str, Any], *, root: str = "/", wait: float = 0.0) -> None:
+    """Announce one run as `publish` does, given its record.entry."""
+    _announce(lambda state: record.take(state, new), new, announce, root, wait)
 
 
 def release(gate: str, announce: Mapping[str, Any], *, root: str = "/") -> None:
@@ -70,7 +74,7 @@ def note(kind: str, message: str, fields: Mapping[str, str] | None = None, *, ro
     """Put one event into the journal alone; `kind` is one of journal.MESSAGE_IDS ("override-set", "locked" …)."""
     if os.geteuid() == 0:
         extra = [(name, clean(value, 600)) for name, value in (fields or {}).items()]
-        _say(
+        complain(
             attempt("journal", lambda: _log([(kind, clean(message, 800), journal.NOTICE, extra)], Places(root).journal))
         )
 
@@ -204,13 +208,13 @@ def _announce(
         finally:
             worker.close()
         if not done:
-            troubles += _unfinished(worker.finished, new, wait)
+            troubles += unfinished(worker.finished, new, wait)
     except Exception as error:
         troubles = [f"a fault of its own, please report it: {error!r}"]
-    _say(troubles)
+    complain(troubles)
 
 
-def _unfinished(given_up: bool, new: dict[str, Any] | None, wait: float) -> list[str]:
+def unfinished(given_up: bool, new: dict[str, Any] | None, wait: float = 0.0) -> list[str]:
     """Return what to say of announcements that have not ended in time; nothing where the update goes on."""
     if given_up:
         return [f"record, motd, metrics: given up after {OUTLIVE} s"]
@@ -218,7 +222,8 @@ def _unfinished(given_up: bool, new: dict[str, Any] | None, wait: float) -> list
     return [f"record, motd, metrics: still being written after {wait or WAIT:g} s"] if held_back or wait else []
 
 
-def _say(troubles: Sequence[str]) -> None:
+def complain(troubles: Sequence[str]) -> None:
+    """Say on stderr what could not be announced."""
     if troubles:
         sys.stderr.write(f"go-health-hook: not announced everywhere: {'; '.join(troubles)}\n")
 

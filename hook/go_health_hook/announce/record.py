@@ -29,12 +29,13 @@ MAX_HISTORY = 50
 LOCK_SECONDS = 2.0
 
 # What became of the verdict: it was followed, or the update went ahead whatever it was. FOUND: there was no update to
-# hold back, since a person asked. AFTER: the look at what a transaction has left.
+# hold back, since a person asked. AFTER: the look at what a transaction has left. LOST: a run was ended from outside.
 VERDICT = "verdict"
 OVERRIDE = "override"
 WARNED = "warned"
 FOUND = "found"
 AFTER = "after"
+LOST = "lost"
 
 
 class StateError(HookError):
@@ -69,7 +70,7 @@ def entry(examination: Examination, gate: str, event: str, now: float) -> dict[s
         "expected_gomaxprocs": cpu.get("expected_gomaxprocs"),
         "actual_gomaxprocs": cpu.get("actual_gomaxprocs"),
         "results": [
-            {"check": f.check, "status": f.status, "severity": f.severity, "elapsed_s": round(f.elapsed_s, 4)}
+            {"check": f.check, "status": f.status.value, "severity": f.severity, "elapsed_s": round(f.elapsed_s, 4)}
             for f in examination.findings
         ],
     }
@@ -94,6 +95,8 @@ def take(state: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
         blocks.pop(name, None)
         state["unjudged"].pop(name, None)
     _take_unjudged(state["unjudged"], new)
+    if new["event"] == LOST:
+        return []  # what it has held back before, it may hold back still
     sound = new["subject"] == "running" and new["exit_status"] == 0 and not new["not_judged"]
     if new["subject"] == "running" and new["broken"]:
         since = state["broken"]["since"] if state["broken"] else now
@@ -144,9 +147,9 @@ def held_since(state: dict[str, Any]) -> float | None:
     return min((block["since"] for block in state["blocks"].values()), default=None)
 
 
-def read(directory: str = DIRECTORY) -> dict[str, Any]:
+def read(directory: str = "") -> dict[str, Any]:
     """The state; an empty one where there is none yet. Raises StateError when it cannot be read or makes no sense."""
-    path = f"{directory}/{NAME}"
+    path = f"{directory or DIRECTORY}/{NAME}"
     try:
         # Below a root that others write, it may be anything: a pipe is not waited for.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -210,7 +213,7 @@ def _fits(value: Any, kind: type) -> bool:
 
 
 def update(
-    change: Callable[[dict[str, Any]], object], directory: str = DIRECTORY, then: Callable[[], object] | None = None
+    change: Callable[[dict[str, Any]], object], directory: str = "", then: Callable[[], object] | None = None
 ) -> None:
     """Read the state, change it and write it back, one writer at a time. Raises StateError.
 
@@ -220,6 +223,7 @@ def update(
     A damaged state is replaced by a new one; the old file is kept next to it. A lock that is held for longer than
     LOCK_SECONDS is ignored: a lost count is better than a verdict that is never recorded.
     """
+    directory = directory or DIRECTORY
     try:
         os.makedirs(directory, 0o755, exist_ok=True)
         with _lock(directory):

@@ -71,9 +71,50 @@ def every() -> dict[str, ModuleType]:
 
 
 def answer(name: str, call: Call) -> int:
-    """Ask one gate; return its exit status. Raises HookError."""
-    status: int = load(name).answer(call)
+    """Ask one gate; return its exit status. Raises HookError.
+
+    A run before this one that was ended from outside is announced first.
+    """
+    from go_health_hook.errors import EXIT_INTERRUPTED
+    from go_health_hook.gates import _trace
+    from go_health_hook.run.worker import Gone
+
+    began = _trace.lost(name, remove=True)
+    if began is not None:
+        _announce_lost(name, call, began)
+    trace = _trace.begin(name)
+    try:
+        status: int = load(name).answer(call)
+    except Gone:
+        status = EXIT_INTERRUPTED
+    finally:
+        _trace.end(trace)
     return status
+
+
+def lost_words(began: float) -> str:
+    """Return what is said of a run that began then (seconds since 1970) and was ended from outside."""
+    from go_health_hook.announce.motd import when
+
+    return f"the run of {when(began)} was ended before it had answered, by a timeout, SIGKILL or for want of memory"
+
+
+def _announce_lost(name: str, call: Call, began: float) -> None:
+    import time
+
+    from go_health_hook.announce import publish, record
+    from go_health_hook.deadline import Deadline
+    from go_health_hook.errors import EXIT_INTERNAL, HookError
+    from go_health_hook.subject import Subject
+    from go_health_hook.verdict import Examination, Verdict
+
+    examination = Examination(Subject(), Deadline(0))
+    examination.verdict = Verdict(EXIT_INTERNAL, lost_words(began))
+    try:
+        examination.announce = call.settings().announce
+    except HookError:
+        pass  # said by the gate itself
+    publish.publish_entry(record.entry(examination, name, record.LOST, time.time()), examination.announce)
 
 
 def main(argv: Sequence[str]) -> int:

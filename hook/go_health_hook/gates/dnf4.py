@@ -9,15 +9,14 @@ import sys
 
 from go_health_hook.errors import BadInput
 from go_health_hook.gates import _dnf as shared
-from go_health_hook.linux.rpmdb import ownership
-from go_health_hook.run.worker import bounded
+from go_health_hook.gates._dnf_transaction import Item, Transaction, is_automatic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from go_health_hook.deadline import Deadline
     from go_health_hook.gates import Call
+    from go_health_hook.gates._dnf_judge import Survey
     from go_health_hook.wiring import View, Wired
 
 MAX_REQUEST = 64 << 20
@@ -32,10 +31,10 @@ UNREAD = (
 
 def answer(call: Call) -> int:
     """Answer the plugin; the arguments are those of `_dnf.answer`. Returns the exit status."""
-    outcome = shared.answer("dnf4", call.arguments, call.settings, lambda pid: _transaction(_request(), pid))
+    result = shared.answer("dnf4", call, lambda pid: _transaction(_request(), pid))
     # What does not stop it is for dnf's log.
-    print(outcome.message or "\n".join(outcome.notes))
-    return outcome.status
+    print(result.message or "\n".join(result.notes))
+    return result.status
 
 
 def _request() -> list[dict[str, Any]]:
@@ -51,9 +50,9 @@ def _request() -> list[dict[str, Any]]:
     return list(packages)
 
 
-def _transaction(packages: list[dict[str, Any]], pid: int) -> shared.Transaction:
+def _transaction(packages: list[dict[str, Any]], pid: int) -> Transaction:
     items = [
-        shared.Item(
+        Item(
             p["name"],
             p["evr"],
             p["action"],
@@ -64,15 +63,15 @@ def _transaction(packages: list[dict[str, Any]], pid: int) -> shared.Transaction
         for p in packages
     ]
 
-    def go_names(goroot: str, deadline: Deadline) -> set[str]:
-        owners = bounded(lambda: [p.name for p in ownership("/", goroot).packages], deadline, []) if goroot else []
-        return {*owners, *(p["name"] for p in packages if p["go"])}
+    def go_names(installed: Survey) -> set[str]:
+        return {*installed.owners, *(p["name"] for p in packages if p["go"])}
 
-    return shared.Transaction("dnf4", items, shared.is_automatic(pid), go_names)
+    return Transaction("dnf4", items, is_automatic(pid), go_names, watched=(1,), wants_owners=True)
 
 
 def wired(view: View) -> Wired:
     """Return whether dnf 4 loads our plugin, and the plugin finds the gate."""
+    from go_health_hook.gates._dnf_wired import DNF_CONF, gate_program, plugins_off
     from go_health_hook.wiring import NOT_HERE, NOT_WIRED, OFF, Wired
 
     library = view.first(
@@ -83,7 +82,7 @@ def wired(view: View) -> Wired:
     plugin = f"{os.path.dirname(os.path.dirname(library))}/dnf-plugins/go_health_hook.py"
     if not view.exists(plugin):
         return Wired(NOT_WIRED, f"{plugin} is not in place", view.get("python3-dnf-plugin-go-health-hook", "dnf"))
-    settings = [shared.DNF_CONF]
+    settings = [DNF_CONF]
     places = view.setting(settings, "main", "pluginconfpath")
     folders = places[0].replace(",", " ").split() if places else ["/etc/dnf/plugins"]
     found = view.setting([f"{folder}/go_health_hook.conf" for folder in folders], "main", "enabled")
@@ -94,4 +93,4 @@ def wired(view: View) -> Wired:
     if path and os.path.dirname(plugin) not in path[0].replace(",", " ").split():
         remedy = f"add {os.path.dirname(plugin)} to pluginpath"
         return Wired(NOT_WIRED, f"{path[1]}: pluginpath = {path[0]}", remedy)
-    return shared.plugins_off(view, settings) or shared.gate_program(view, plugin)
+    return plugins_off(view, settings) or gate_program(view, plugin)

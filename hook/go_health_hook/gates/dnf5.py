@@ -14,6 +14,8 @@ import select
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
 from go_health_hook.gates import _dnf as shared
+from go_health_hook.gates._dnf_transaction import Item, Transaction, is_automatic
+from go_health_hook.run.worker import Gone
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from go_health_hook.gates import Call
+    from go_health_hook.gates._dnf_judge import Survey
     from go_health_hook.go.incoming import Place
     from go_health_hook.wiring import View, Wired
 
@@ -43,12 +46,21 @@ class Conversation:
         os.dup2(2, 1)  # what anything prints is for people
         os.close(null)
         self._rest = b""
+        self._settings: dict[str, str] = {}
+
+    @property
+    def pipes(self) -> tuple[int, int]:
+        """The descriptors whose other ends are dnf5's."""
+        return self._in, self._out
 
     def tell(self, request: dict[str, Any]) -> None:
-        """Send a request. Raises OSError when dnf5 is gone."""
+        """Send a request. Raises Gone when dnf5 is."""
         data = json.dumps(request).encode() + b"\n"
-        while data:
-            data = data[os.write(self._out, data) :]
+        try:
+            while data:
+                data = data[os.write(self._out, data) :]
+        except BrokenPipeError:
+            raise Gone from None
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request and return what the reply returns. Raises BadInput for a reply that makes no sense."""
@@ -75,7 +87,9 @@ class Conversation:
             ready, _, _ = select.select([self._in], [], [], deadline.remaining())
             chunk = os.read(self._in, 1 << 16) if ready else b""
             size += len(chunk)
-            if not chunk or size > MAX_REPLY:
+            if ready and not chunk:
+                raise Gone
+            if not ready or size > MAX_REPLY:
                 raise BadInput("dnf5 did not reply", hint="look for an error of dnf5's own")
             chunks.append(chunk)
         line, _, self._rest = b"".join(chunks).partition(b"\n")
@@ -92,12 +106,14 @@ class Conversation:
         return found
 
     def setting(self, key: str) -> str:
-        """A setting of dnf5's, the first where there are several; empty where there is none."""
-        try:
-            found = self.ask({"op": "get", "domain": "conf", "args": {"key": key}}).get("keys_val") or []
-            return str(found[0]["value"]) if found else ""
-        except (BadInput, KeyError, TypeError):
-            return ""
+        """Return a setting of dnf5's, the first where there are several; empty where there is none. Asks once."""
+        if key not in self._settings:
+            try:
+                found = self.ask({"op": "get", "domain": "conf", "args": {"key": key}}).get("keys_val") or []
+                self._settings[key] = str(found[0]["value"]) if found else ""
+            except (BadInput, KeyError, TypeError):
+                self._settings[key] = ""
+        return self._settings[key]
 
     def log(self, level: str, line: str) -> None:
         """A line for dnf5's log."""
@@ -107,50 +123,47 @@ class Conversation:
             pass
 
     def stop(self, message: str) -> None:
-        """Veto the transaction. There is no reply to this."""
+        """Veto the transaction. There is no reply to this. Raises Gone."""
         self.tell({"op": "stop", "args": {"message": message}})
 
 
 def answer(call: Call) -> int:
-    """Answer dnf5; the arguments are those of `_dnf.answer`. Returns the exit status."""
+    """Answer dnf5; the arguments are those of `_dnf.answer`. Returns the exit status. Raises Gone."""
     dnf5 = Conversation()
-    outcome = shared.answer("dnf5", call.arguments, call.settings, lambda pid: _transaction(dnf5, pid))
-    for note in outcome.notes:
+    result = shared.answer("dnf5", call, lambda pid: _transaction(dnf5, pid))
+    for note in result.notes:
         dnf5.log("INFO", note)
-    if outcome.message:
-        dnf5.stop(outcome.message)
-    return outcome.status
+    if result.message:
+        dnf5.stop(result.message)
+    return result.status
 
 
-def _transaction(dnf5: Conversation, pid: int) -> shared.Transaction:
-    items = []
-    for p in dnf5.packages(ATTRIBUTES):
-        items.append(
-            shared.Item(
-                p["name"],
-                p["evr"],
-                p["action"],
-                p["direction"] == "IN",
-                p["full_nevra"],
-                lambda p=p: places_of(dnf5, p, pid),  # type: ignore[misc]
-            )
+def _transaction(dnf5: Conversation, pid: int) -> Transaction:
+    items = [
+        Item(
+            p["name"],
+            p["evr"],
+            p["action"],
+            p["direction"] == "IN",
+            p["full_nevra"],
+            lambda p=p: places_of(dnf5, p, pid),  # type: ignore[misc]
         )
+        for p in dnf5.packages(ATTRIBUTES)
+    ]
 
-    def go_names(goroot: str, deadline: Deadline) -> set[str]:
-        # What is installed is known to dnf5 with all its files, what comes in with those in directories named bin.
-        patterns = [f"{goroot}/*"] if goroot else []
-        if any(item.action == "I" for item in items):
-            patterns.append("*/bin/go")
+    def go_names(installed: Survey) -> set[str]:
+        # What is installed is known to dnf5 with all its files, what comes in with those in directories named bin. A Go
+        # of rpm's may come in next to the one that is found first.
+        patterns = ["*/bin/go"]
+        if installed.goroot and not any(c in installed.goroot for c in "*?[]"):
+            patterns.append(f"{installed.goroot}/*")
         found: set[str] = set()
-        asked = deadline.elapsed()
         for pattern in patterns:
-            if not any(c in goroot for c in "*?[]"):
-                some = dnf5.packages(["name"], [{"key": "file", "value": pattern, "operator": "GLOB"}])
-                found |= {p["name"] for p in some}
-        deadline.credit(deadline.elapsed() - asked)  # dnf5 took that time
+            some = dnf5.packages(["name"], [{"key": "file", "value": pattern, "operator": "GLOB"}])
+            found |= {p["name"] for p in some}
         return found
 
-    return shared.Transaction("dnf5", items, shared.is_automatic(pid), go_names)
+    return Transaction("dnf5", items, is_automatic(pid), go_names, watched=dnf5.pipes)
 
 
 def places_of(dnf5: Conversation, package: dict[str, str], pid: int) -> Iterator[list[Place]]:
@@ -170,8 +183,7 @@ def places_of(dnf5: Conversation, package: dict[str, str], pid: int) -> Iterator
         return
     name = os.path.basename(location)
     cached = (f"{repository}-", f"packages/{name}")
-    yield [(dnf5.setting("cachedir"), *cached)]
-    yield [(dnf5.setting("system_cachedir"), *cached)]
+    yield [(dnf5.setting("cachedir"), *cached), (dnf5.setting("system_cachedir"), *cached)]
     yield local_places(dnf5.setting(f"{repository}.baseurl"), location)
     yield [(dnf5.setting("destdir"), "", name)]
 
@@ -206,12 +218,13 @@ ENABLE = "printf '[main]\\nname = actions\\nenabled = 1\\n' >/etc/dnf/libdnf5-pl
 
 def wired(view: View) -> Wired:
     """Return whether dnf5 loads the actions plugin, the plugin our action, and the action finds the gate."""
+    from go_health_hook.gates._dnf_wired import DNF_CONF, gate_program, plugins_off
     from go_health_hook.wiring import NOT_HERE, NOT_WIRED, Wired
 
     library = view.first("/usr/bin/dnf5", "/usr/lib64/libdnf5.so.*", "/usr/lib/*/libdnf5.so.*")
     if view.ostree or not library:
         return Wired(NOT_HERE, "updates come as images" if view.ostree else "no dnf5")
-    settings = [*view.drop_ins(".conf", *DROPINS), shared.DNF_CONF]
+    settings = [*view.drop_ins(".conf", *DROPINS), DNF_CONF]
     moved = view.setting(settings, "main", "plugin_conf_dir") or view.setting(settings, "main", "pluginconfpath")
     places = moved[0].replace(",", " ").split() if moved else list(PLUGIN_CONF)
     actions = view.first(*(f"{place}/{ACTIONS}" for place in places))
@@ -231,7 +244,7 @@ def wired(view: View) -> Wired:
             return Wired(NOT_WIRED, f"{path[1]}: pluginpath = {path[0]} has no actions.so", "remove that line")
         remedy = view.get("libdnf5-plugin-actions", "dnf5")
         return Wired(NOT_WIRED, "dnf5's actions plugin is not installed", remedy)
-    return _actions_off(view, places) or shared.plugins_off(view, settings) or shared.gate_program(view, actions)
+    return _actions_off(view, places) or plugins_off(view, settings) or gate_program(view, actions)
 
 
 def _actions_off(view: View, places: list[str]) -> Wired | None:

@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a dnf gate does in its worker: find Go, lay an incoming one out, have it examined, decide, say why.
+
+Nothing here talks to the updater. A worker that hangs is killed by the gate, which keeps the clock.
+"""
+
+from __future__ import annotations
+
+import time
+
+from go_health_hook import override, policy
+from go_health_hook.deadline import Clock, Deadline
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
+from go_health_hook.policy import Action, Case
+from go_health_hook.subject import Subject
+from go_health_hook.text import clean
+from go_health_hook.verdict import FAIL, LIMIT_CHECKS, TIMEOUT, WARN, Examination, Finding, Verdict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from go_health_hook.config import Config
+    from go_health_hook.gates._dnf_transaction import Transaction
+    from go_health_hook.go.incoming import Incoming, Place
+
+MOST_SECONDS = 110.0  # that an updater is kept waiting; the timeout in the action line is the last resort
+MAX_NOTES = 5  # in a message
+ONCE = "go-health-hook override --for 2h --reason TEXT"
+# The gate's words for a finding's remedy. An incoming Go is not repaired, it is kept out.
+REMEDY = {
+    "keep-out": "update without it until its vendor has fixed it: dnf upgrade --exclude='{names}'",
+    "keep-out-unnamed": (
+        "see what dnf upgrade would replace it with, and exclude that; a person's own upgrade is not stopped"
+    ),
+    "limit": (
+        "keep the Go that reads the quota: dnf upgrade --exclude='{names}'; or set {check} = advisory in [checks] of "
+        "/etc/go-health-hook.conf"
+    ),
+    "time": "set [budget] dnf = {seconds:g} in /etc/go-health-hook.conf, or try again when the machine is less busy",
+}
+
+
+class Survey:
+    """What is installed: GOROOT or "", how it looks (see _dnf_after), who owns its files, and what was asked for.
+
+    `older_installed`: whether packages of the names asked for are installed.
+    """
+
+    __slots__ = ("goroot", "looks", "older_installed", "owners")
+
+    def __init__(
+        self, goroot: str = "", looks: str = "", owners: Sequence[str] = (), older_installed: bool = False
+    ) -> None:
+        self.goroot = goroot
+        self.looks = looks
+        self.owners = list(owners)
+        self.older_installed = older_installed
+
+
+def survey(settings: Config, new_names: Sequence[str], with_owners: bool) -> dict[str, Any]:
+    """Return the arguments of a Survey. `with_owners`: the updater does not tell who owns which file."""
+    from go_health_hook.gates._dnf_after import looks
+    from go_health_hook.go.toolchain import find
+
+    configured = settings.get("toolchain", "goroot")
+    found = find(Subject(), "" if configured == "auto" else configured)
+    goroot = found.goroot if found else ""
+    owners: list[str] = []
+    older = False
+    if (goroot and with_owners) or new_names:
+        from go_health_hook.linux.rpmdb import has_any, ownership
+
+        owners = [p.name for p in ownership("/", goroot).packages] if goroot and with_owners else []
+        older = bool(new_names) and has_any(new_names)
+    return {"goroot": goroot, "looks": looks(goroot), "owners": owners, "older_installed": older}
+
+
+class Answer:
+    """What becomes of a transaction: an exit status and, for a veto, the message to the updater. All plain values.
+
+    `notes` are for the updater's log, `said` for people on stderr. `entry` is what is to be announced (record.entry),
+    or None. `look`: Go is to be looked at after the transaction whatever has changed.
+    """
+
+    __slots__ = ("entry", "look", "message", "notes", "said", "status")
+
+    def __init__(
+        self,
+        status: int = EXIT_ALLOW,
+        message: str = "",
+        notes: Sequence[str] = (),
+        said: Sequence[str] = (),
+        entry: dict[str, Any] | None = None,
+        look: bool = False,
+    ) -> None:
+        self.status = status
+        self.message = message
+        self.notes = list(notes)
+        self.said = list(said)
+        self.entry = entry
+        self.look = look
+
+    def to_message(self) -> dict[str, Any]:
+        """Return the arguments that make an equal one."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Task:
+    """What is to be judged: what comes in, the installed Go, or both in turn; and where incoming packages may be.
+
+    `names` are those of Go's packages in the transaction. `places` are known so far; `last`: there are no more.
+    """
+
+    __slots__ = ("incoming", "last", "names", "places", "running", "survey", "token", "transaction")
+
+    def __init__(self, transaction: Transaction, found: Survey, names: set[str], incoming: bool, running: bool) -> None:
+        self.transaction = transaction
+        self.survey = found
+        self.names = names
+        self.incoming = incoming
+        self.running = running
+        self.places: dict[str, list[Place]] = {}
+        self.last = False
+        self.token = _token() if incoming else ""
+
+
+def _token() -> str:
+    from go_health_hook.go.incoming import new_token
+
+    return new_token()
+
+
+def judge(
+    task: Task, settings: Config, deadline: Deadline, clock: Clock, stage: Callable[[str, str, Deadline], None]
+) -> Answer:
+    """Return the answer to the updater. `stage` is told what begins, of which kind of subject, and its deadline.
+
+    The toolchain's own time begins when it is laid out: to unpack it was our work. `clock` is for that part. Raises
+    NotFound while there are more places to look for packages in.
+    """
+    transaction = task.transaction
+    touching = [item for item in transaction.items if item.name in task.names]
+    if task.incoming:
+        from go_health_hook.go import incoming
+
+        try:
+            laid, in_a_view = _lay_out(task, deadline)
+        except incoming.CannotLook as error:
+            return undecided(transaction.gate, f"the incoming Go is not judged: {error}", "incoming")
+        if laid is not None:
+            judging = Deadline(deadline.budget, ceiling=deadline.ceiling - deadline.elapsed(), clock=clock)
+            stage("judging", "incoming", judging)
+            return _of_incoming(task, laid, in_a_view, settings, judging, stage)
+    elif touching and not transaction.automatic and _go_owner(task.survey.goroot) in {item.name for item in touching}:
+        return Answer(notes=["a person removes Go: not judged"])
+    if not task.running:
+        return Answer()
+    stage("judging", "running", deadline)
+    from go_health_hook.examine import examine_here
+
+    examination = examine_here(Subject(), settings, deadline)
+    excused = _excuse_libraries(task, examination, stage)
+    return decide(transaction.gate, examination, settings, in_force(), look=excused)
+
+
+def _go_owner(goroot: str) -> str:
+    """Return the name of the installed package that has the go command, or an empty string."""
+    from go_health_hook.linux.rpmdb import ownership
+
+    go = ownership("/", goroot).go
+    return go.name if go else ""
+
+
+def _lay_out(task: Task, deadline: Deadline) -> tuple[Incoming | None, bool]:
+    """Unpack what the transaction will leave; None where it brings nothing of Go. Raises CannotLook, NotFound."""
+    from go_health_hook.gates._libraries import NotFound
+    from go_health_hook.go import incoming
+
+    items = task.transaction.items
+    evrs = {item.evr for item in items if item.name in task.names}
+    wanted = [i.full for i in items if i.coming and (i.name in task.names or i.evr in evrs)]
+    files = incoming.locate({full: task.places.get(full, []) for full in wanted})
+    missing = [full for full in wanted if full not in files]
+    if missing and not task.last:
+        raise NotFound(missing)
+    if missing:
+        raise incoming.CannotLook(f"the file of {clean(missing[0])} was not found")
+    leaving = [item.full for item in items if not item.coming]
+    in_a_view = _can_view(deadline)
+    return incoming.lay_out(list(files.values()), leaving, task.survey.goroot, in_a_view, task.token), in_a_view
+
+
+def _can_view(deadline: Deadline) -> bool:
+    """Return whether bubblewrap is there and works here."""
+    from go_health_hook.run import process, sandbox
+
+    if not sandbox.host().bwrap:
+        return False
+    try:
+        done = process.run(["/bin/true"], deadline, sandbox=sandbox.Sandbox())
+    except sandbox.Unsandboxed:
+        return False
+    return done.ok and bool(sandbox.host().bwrap)
+
+
+def _of_incoming(
+    task: Task,
+    laid: Incoming,
+    in_a_view: bool,
+    settings: Config,
+    deadline: Deadline,
+    stage: Callable[[str, str, Deadline], None],
+) -> Answer:
+    from go_health_hook.examine import examine_here
+
+    excused = False
+    if laid.problem:
+        examination = _made_up(laid.problem, settings, deadline)
+    else:
+        subject, goroot = laid.subject(in_a_view)
+        examination = examine_here(subject, settings, deadline, goroot=goroot)
+        excused = _excuse_libraries(task, examination, stage)
+        name_final_paths(examination, goroot, laid.goroot)
+    return decide(
+        task.transaction.gate,
+        examination,
+        settings,
+        in_force(),
+        names=laid.names,
+        sound_before=_sound_before(examination, laid.before),
+        notes=laid.notes,
+        look=excused,
+    )
+
+
+def name_final_paths(examination: Examination, laid: str, goroot: str) -> None:
+    """Name the files of an incoming Go by where they will be: `laid` is a private directory, gone when it is read."""
+    goroot = clean(goroot)
+    for finding in examination.findings:
+        finding.summary = finding.summary.replace(laid, goroot)
+        finding.remedy = finding.remedy.replace(laid, goroot)
+        finding.evidence = {
+            key: value.replace(laid, goroot) if isinstance(value, str) else value
+            for key, value in finding.evidence.items()
+        }
+    if examination.toolchain is not None:
+        examination.toolchain["goroot"] = goroot
+        examination.toolchain["go"] = f"{goroot}/bin/go"
+
+
+def _excuse_libraries(task: Task, examination: Examination, stage: Callable[[str, str, Deadline], None]) -> bool:
+    """Return whether Go only lacks a library that this transaction brings. Raises NotFound."""
+    if not any(finding.status == FAIL for finding in examination.findings):
+        return False
+    from go_health_hook.gates import _libraries
+
+    stage("libraries", examination.subject.kind, Deadline(_libraries.SECONDS))
+    coming = [item.full for item in task.transaction.coming]
+    return _libraries.excuse(examination.findings, coming, task.places, task.last)
+
+
+def _sound_before(examination: Examination, before: str) -> list[str]:
+    """Return the checks on the CPU limit that the installed Go passes, by its version's rule.
+
+    `before` is the version of the installed package that has the go command, or empty. An unreadable limit is so with
+    any Go.
+    """
+    if not before or not any(f.check == "gomaxprocs" and f.status == FAIL for f in examination.findings):
+        return []
+    from go_health_hook.go import maxprocs
+    from go_health_hook.go.versions import parse_version
+    from go_health_hook.linux import cgroup
+
+    try:
+        version = parse_version(f"go{before.replace('~', '')}")
+    except ValueError:
+        return []
+    chain, affinity = cgroup.read_chain(), cgroup.affinity()
+    fits = maxprocs.predict(version, affinity, chain).value == maxprocs.expected(affinity, chain)
+    return ["gomaxprocs"] if chain.certain and fits else []
+
+
+def in_force() -> tuple[str, str]:
+    """Return one line on the override in force, or an empty string; and what is wrong with its record, likewise."""
+    try:
+        found = override.in_force()
+    except BadInput as error:
+        return "", error.line()
+    return (found.line() if found else ""), ""
+
+
+def decide(
+    gate: str,
+    examination: Examination,
+    settings: Config,
+    overridden: tuple[str, str],
+    *,
+    names: Sequence[str] = (),
+    sound_before: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    look: bool = False,
+) -> Answer:
+    """Return the answer to the updater, by the policy.
+
+    `overridden` is what `in_force` returns, `names` are the incoming packages of Go.
+    """
+    from go_health_hook.announce import record
+
+    line, trouble = overridden
+    decision = policy.settle(
+        examination,
+        Case(
+            override=line,
+            sound_before=sound_before,
+            starved_blocks=settings.get("budget", "starved") == "block",
+        ),
+    )
+    _reword(examination, names)
+    verdict = examination.verdict
+    event = record.OVERRIDE if decision.action is Action.OVERRIDE else record.VERDICT
+    entry = record.entry(examination, gate, event, time.time())
+    said = [trouble] if trouble and verdict.block else []
+    if decision.action is Action.BLOCK:
+        return Answer(verdict.exit_status, veto(examination, notes[:MAX_NOTES]), [], said, entry)
+    if decision.action is Action.OVERRIDE:
+        said.append(f"the update goes on although {verdict.reason}: {line}")
+        return Answer(EXIT_ALLOW, "", [line, *notes], said, entry, look)
+    if decision.action is Action.UNDECIDED or examination.not_judged:
+        said.append(f"{verdict.reason}. The update goes on")
+    elif examination.subject.kind == "incoming":
+        warned = [f for f in examination.findings if f.check in LIMIT_CHECKS and f.status == WARN]
+        said += [f"{f.check}: {f.summary}. The update goes on, it changes nothing about that" for f in warned]
+    notes = [f"{verdict.reason} ({examination.elapsed_s:.2f} s)", *notes]
+    return Answer(verdict.exit_status, "", notes, said, entry, look)
+
+
+def found_afterwards(gate: str, examination: Examination, settings: Config) -> Answer:
+    """Return what is said and recorded of the Go that a transaction has left."""
+    from go_health_hook.announce import record
+
+    policy.settle(examination, Case(starved_blocks=settings.get("budget", "starved") == "block"))
+    _reword(examination, ())
+    verdict = examination.verdict
+    said = []
+    if verdict.block:
+        what = "Go is broken" if examination.broken else "a check fails"
+        said = [f"after this transaction {what}: {verdict.reason}"]
+    elif verdict.exit_status or examination.not_judged:
+        said = [f"after this transaction: {verdict.reason}"]
+    entry = record.entry(examination, gate, record.AFTER, time.time())
+    return Answer(verdict.exit_status, "", [], said, entry)
+
+
+def _reword(examination: Examination, names: Sequence[str]) -> None:
+    """Say remedies in this updater's words: what comes in is kept out, and nobody is blamed for slowness."""
+    incoming = examination.subject.kind == "incoming"
+    words = {
+        "names": ",".join(clean(name) for name in names) or "golang*",
+        "seconds": more_seconds(examination.budget_s),
+    }
+    for finding in examination.findings:
+        key = finding.remedy_key
+        if finding.status == TIMEOUT:
+            key = "time"
+        elif incoming and finding.blocks:
+            key = "limit" if finding.check in LIMIT_CHECKS else "keep-out" if names else "keep-out-unnamed"
+        if key in REMEDY:
+            finding.remedy_key = key
+            finding.remedy = clean(REMEDY[key].format(**words, check=finding.check), 600)
+
+
+def more_seconds(budget: float) -> float:
+    """Return a budget (seconds) that may do where this one did not."""
+    return min(max(20.0, 4 * budget), MOST_SECONDS)
+
+
+def veto(examination: Examination, notes: Sequence[str] = ()) -> str:
+    """Return what the updater prints: what failed, the remedy, and how to go ahead once."""
+    incoming = examination.subject.kind == "incoming"
+    blocking = [f for f in examination.findings if f.blocks]
+    if examination.verdict.exit_status == EXIT_TIMEOUT:
+        what = f"Go could not be judged within {examination.budget_s:g} s"
+    elif all(f.check in LIMIT_CHECKS for f in blocking):
+        what = "the Go that it would leave ignores the CPU limit here, which the installed one keeps to"
+        if not incoming:
+            what = "the CPU limit here is not kept or cannot be read, which [checks] requires"
+    else:
+        what = "the Go that this transaction would leave is broken" if incoming else "the Go installed here is broken"
+    lines = [f"go-health-hook: nothing is installed, since {what}."]
+    seen = ""
+    for finding in blocking:
+        lines.append(f"  {finding.check}: {finding.summary}")
+        if finding.remedy and finding.remedy != seen:
+            lines.append(f"    -> {finding.remedy}")
+            seen = finding.remedy
+    lines += [f"  {note}" for note in notes]
+    lines.append(f"  To go ahead once anyway: {ONCE}")
+    return "\n".join(lines)
+
+
+def _made_up(problem: str, settings: Config, deadline: Deadline) -> Examination:
+    """Return the examination of an incoming Go that its packages' headers alone show to be broken."""
+    examination = Examination(Subject("incoming"), deadline)
+    examination.announce = settings.announce
+    finding = Finding(FAIL, problem)
+    finding.check = "packages"
+    examination.findings.append(finding)
+    examination.elapsed_s = deadline.elapsed()
+    return examination
+
+
+def undecided(gate: str, line: str, kind: str = "running") -> Answer:
+    """Return the answer where nothing could be judged, in one line: the update goes on, and that is recorded."""
+    from go_health_hook.announce import record
+
+    examination = Examination(Subject(kind), Deadline(0))
+    examination.verdict = Verdict(EXIT_INTERNAL, clean(line, 600))
+    entry = record.entry(examination, gate, record.VERDICT, time.time())
+    return Answer(EXIT_INTERNAL, "", [], [f"{line}. The update goes on"], entry, look=True)

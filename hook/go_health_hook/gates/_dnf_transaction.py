@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A transaction of dnf's: its packages, whether it is an update, and whether it runs unattended."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from go_health_hook.gates._dnf_judge import Survey
+    from go_health_hook.go.incoming import Place
+
+OURS = ("go-health-hook", "go-health-hook-dnf5", "python3-dnf-plugin-go-health-hook")
+
+
+class Item:
+    """A package of a transaction. `action` and `coming` as libdnf5-actions(8) has them; `full` has the epoch always.
+
+    `places` yields lists of places where its file may be (incoming.Place), cheapest first. A later list may need a
+    question to the updater and is only requested if the earlier ones do not hold the file.
+    """
+
+    __slots__ = ("action", "coming", "evr", "full", "name", "places")
+
+    def __init__(
+        self, name: str, evr: str, action: str, coming: bool, full: str, places: Callable[[], Iterable[list[Place]]]
+    ) -> None:
+        self.name = name
+        self.evr = evr
+        self.action = action
+        self.coming = coming
+        self.full = full
+        self.places = places
+
+
+class Transaction:
+    """What an updater is about to do.
+
+    `go_names` returns the names of the packages that own or bring Go's files, given what is installed; `wants_owners`:
+    for that it has to be told who owns GOROOT's files. `watched` are the descriptors of pipes to the updater: where the
+    other end of one is closed, it has left.
+    """
+
+    __slots__ = ("automatic", "gate", "go_names", "items", "wants_owners", "watched")
+
+    def __init__(
+        self,
+        gate: str,
+        items: Sequence[Item],
+        automatic: bool,
+        go_names: Callable[[Survey], set[str]],
+        watched: Sequence[int] = (),
+        wants_owners: bool = False,
+    ) -> None:
+        self.gate = gate
+        self.items = list(items)
+        self.automatic = automatic
+        self.go_names = go_names
+        self.watched = tuple(watched)
+        self.wants_owners = wants_owners
+
+    @property
+    def coming(self) -> list[Item]:
+        """The packages that are to be installed."""
+        return [item for item in self.items if item.coming]
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether anything in it is upgraded."""
+        return any(item.action == "U" for item in self.items)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether anything installed is downgraded in it, or makes room for a package of another name (Obsoletes)."""
+        coming = {item.name for item in self.coming}
+        return any(item.action == "D" or (item.action == "O" and item.name not in coming) for item in self.items)
+
+    @property
+    def new_names(self) -> list[str]:
+        """The names of new packages, where it depends on older ones of their name whether this is an update.
+
+        So it does for what runs unattended and upgrades nothing: a kernel is installed next to older ones.
+        """
+        if not self.automatic or self.upgrades or self.replaces:
+            return []
+        return [item.name for item in self.items if item.action == "I"]
+
+    def is_update(self, older_installed: bool) -> bool:
+        """Return whether it brings what is installed to another release.
+
+        A person's does by upgrades alone: who downgrades something may be repairing it. What runs unattended also by
+        what takes the place of something else, and by new packages where older ones of their name are installed. All
+        other installing and removing was asked for by a person, through a daemon as PackageKit's too.
+        """
+        return self.upgrades or (self.automatic and (self.replaces or older_installed))
+
+    @property
+    def removes_us(self) -> bool:
+        """Whether it takes the hook itself off this machine, which is one way to get past it."""
+        coming = {item.name for item in self.coming}
+        return any(item.name in OURS and item.name not in coming for item in self.items)
+
+
+def is_automatic(pid: int) -> bool:
+    """Return whether the updater with that process number runs unattended: by its name, or a service's, no terminal."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = [w.decode("utf-8", "replace") for w in file.read(65536).split(b"\0")]
+        names = [os.path.basename(w) for w in words[:3]]
+        if any(n.startswith("dnf-automatic") for n in names):
+            return True
+        if names and names[0] in ("dnf5", "dnf", "yum") and "automatic" in words[1:]:
+            return True
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            terminal = int(file.read().rpartition(b")")[2].split()[4])
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as groups:
+            in_service = any(line.rstrip().endswith(".service") and "/user@" not in line for line in groups)
+        return terminal == 0 and in_service
+    except (OSError, ValueError, IndexError):
+        return False
