@@ -35,7 +35,7 @@ HOSTS = {
     "bootc with dnf5": Host((*DNF5, "ostree", "bootc"), (f"{NAME}-dnf5", f"{NAME}-rpm-ostree")),
     "greenboot": Host(("ostree", "rpm-ostree", "greenboot"), (f"{NAME}-rpm-ostree", f"{NAME}-greenboot")),
 }
-EXTRA = ("python3-dnf", "rpm-ostree", "bootc", "greenboot")
+EXTRA = ("python3-dnf", "ostree", "rpm-ostree", "bootc", "greenboot")
 # Not installed unless asked for.
 OPTIONAL = (f"{NAME}-tuning", f"{NAME}-ansible")
 # What dnf, rpm and python themselves write; and the repositories of the tests.
@@ -71,7 +71,7 @@ def become(machine: Machine, host: Host) -> None:
     if gone:
         machine.run(["rpm", "-e", "--nodeps", *gone])
     made = rpmbuild.packages("stubs-updaters", stubs.one_spec({name: stub(name) for name in EXTRA}))
-    new = [made[name] for name in EXTRA if name in host.updaters]
+    new = [made[name] for name in EXTRA if name in host.updaters and name not in known]
     for path in new:
         shutil.copy(path, machine.path("/tmp"))
     if new:
