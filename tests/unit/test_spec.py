@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import subprocess
 from pathlib import Path
 
 from go_health_hook import VERSION
@@ -84,3 +85,8 @@ def test_spec_version_changelog_and_news_agree() -> None:
     assert re.findall(r"^Version:\s+(\S+)$", SPEC, re.M) == [VERSION]
     assert SPEC.partition("%changelog\n")[2].splitlines()[0].endswith(f" - {VERSION}-1")
     assert (TREE / "NEWS").read_text().startswith(f"go-health-hook {VERSION} (")
+
+
+def test_install_tree_destination_is_made(tmp_path: Path) -> None:
+    subprocess.run([TREE / "packaging/dev/install-tree", tmp_path / "not/there yet"], check=True)
+    assert (tmp_path / "not/there yet/usr/bin/go-health-hook").stat().st_mode & 0o777 == 0o755
