@@ -46,9 +46,12 @@ def run(installed: Path, command: str, cwd: Path) -> subprocess.CompletedProcess
     if command.startswith("/usr/libexec/go-health-hook/"):
         command = f"{installed}{command}"
     env = {"PATH": path, "HOME": str(cwd), "GOCACHE": str(cache.home() / "go-build"), "GOTOOLCHAIN": "local"}
-    return subprocess.run(
-        ["bash", "-c", command], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    words = ["bash", "-c", command]
+    if os.geteuid() == 0:
+        # An example may set an override: not on the machine that runs the tests.
+        state = "mkdir -p /var/lib/go-health-hook && mount -t tmpfs tests /var/lib/go-health-hook"
+        words = ["unshare", "--mount", "--propagation=private", "bash", "-c", f'{state} && exec "$@"', "bash", *words]
+    return subprocess.run(words, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -101,7 +104,10 @@ def test_every_example_works(installed: Path, tmp_path: Path, name: str) -> None
             pytest.skip("no Go toolchain: make testbed fetches them")
         done = run(installed, example, tmp_path)
         # What status finds on this machine is not the example's doing: it may have an updater and not this hook.
-        assert done.returncode in ((0, 1, 3) if " status" in example else (0,)), f"{example}\n{done.stdout}"
+        expected = (0, 1, 3) if " status" in example else (0,)
+        if " override" in example and os.geteuid() != 0:
+            expected = (2,)  # for root alone
+        assert done.returncode in expected, f"{example}\n{done.stdout}"
         assert "Traceback" not in done.stdout
     for block in re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.M | re.S):
         (tmp_path / "example.conf").write_text(block)
