@@ -1,44 +1,50 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""bootc's composefs backend: the booted and the staged deployment, its lock, and a view of an image's root.
+"""The composefs backend of image systems: bootc keeps deployments as EROFS images over an object store.
 
-Measured on bootc 1.16.9. A deployment is named by the fs-verity digest of its EROFS image. `/` is an overlay mounted
-from "composefs:ID". What is staged stands in /run/composefs/staged-deployment, which bootc's own finalization reads at
-shutdown: with `finalization_locked` true it leaves the boot entries alone.
+Measured on bootc 1.16.9. A deployment is named by the fs-verity digest of its image. What is staged stands in
+/run/composefs/staged-deployment, which bootc's own finalization reads at shutdown: with `finalization_locked` true it
+leaves the boot entries alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
 import stat
 
-from go_health_hook.errors import HookError
+from go_health_hook.linux import kernel_calls
+from go_health_hook.linux.deployments import Deployment, State, Unreadable, parse_json
+from go_health_hook.linux.image import ImageSystem
+from go_health_hook.linux.soft_reboot import in_first
+from go_health_hook.run import process
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection, Iterator
+    from typing import Any
+
+    from go_health_hook.deadline import Deadline
 
 CMDLINE = "/proc/cmdline"
 MOUNTS = "/proc/self/mountinfo"
+FIRST_MOUNTS = "/proc/1/mountinfo"
+NEXT_ROOT = "/run/nextroot"
 STAGED = "/run/composefs/staged-deployment"
 IMAGES = "/sysroot/composefs/images"
 OBJECTS = "/sysroot/composefs/objects"
 STATE = "/sysroot/state/deploy"
 OURS = "/run/go-health-hook"
+OSNAME = "default"  # the backend has no other
 MAX_BYTES = 1 << 16
+MAX_MOUNTS = 32
 ID = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?\Z")  # SHA-256 or SHA-512
-# mount(2), unshare(2), renameat2(2)
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
-CLONE_NEWNS = 0x00020000
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
-
-
-class Unreadable(HookError):
-    """The backend's files say something that is not understood: nothing is decided about what is staged."""
+# What a root is mounted from; the second where changes to it are lost at the next boot.
+SOURCES = ("composefs:", "transient:composefs=")
+# The one mark of a lock: the field of the staged file, which `bootc upgrade --download-only` sets as well.
+FIELD = "field"
 
 
 def booted() -> str:
@@ -52,27 +58,165 @@ def booted() -> str:
             words = file.read(MAX_BYTES).split()
         if not any(word.startswith("composefs=") for word in words):
             return ""
-        return _root_mount()[0]
-    except (OSError, ValueError):
+        roots = _mounted(MOUNTS, "/")
+    except OSError:
         return ""
+    return roots[-1][0] if roots else ""
 
 
-def _root_mount() -> tuple[str, str]:
-    """The id and the verity mode ("", "on" or "require") of the overlay that is mounted at / (proc(5), mountinfo)."""
-    with open(MOUNTS, encoding="utf-8", errors="replace") as file:
+def _mounted(mountinfo: str, point: str) -> list[tuple[str, str]]:
+    """Return id and verity mode ("", "on", "require") of each image mounted at `point`, the lowest first (proc(5))."""
+    found = []
+    with open(mountinfo, encoding="utf-8", errors="replace") as file:
         lines = [line.split() for line in file.read(1 << 22).splitlines()]
-    for words in reversed(lines):
-        if len(words) < 10 or words[4] != "/" or "-" not in words[6:]:
+    for words in lines:
+        if len(words) < 10 or words[4] != point or "-" not in words[6:]:
             continue
-        kind, source, options = words[words.index("-", 6) + 1 :][:3]
-        scheme, _, name = source.partition(":")
-        if kind == "overlay" and scheme == "composefs" and ID.match(name):
-            return name, dict(o.partition("=")[::2] for o in options.split(",")).get("verity", "")
-    return "", ""
+        kind, source, options = (*words[words.index("-", 6) + 1 :], "", "")[:3]
+        name = next((source[len(prefix) :] for prefix in SOURCES if source.startswith(prefix)), "")
+        if kind == "overlay" and ID.match(name):
+            found.append((name, dict(o.partition("=")[::2] for o in options.split(",")).get("verity", "")))
+    return found
+
+
+class Composefs(ImageSystem):
+    """Deployments that bootc keeps without ostree."""
+
+    staged_file = STAGED
+    quick = frozenset({FIELD})
+
+    def read(self, deadline: Deadline) -> State:
+        """See ImageSystem. bootc says what else there is; what is staged, and its lock, stands in the staged file."""
+        now = read_staged()
+        deployments = []
+        result = process.run_host("bootc", ["status", "--json"], deadline)
+        if result.ok:
+            deployments = parse_status(parse_json(result.stdout.decode("utf-8", "replace")))
+        deployments = [d for d in deployments if not d.staged or (now is not None and d.checksum == now.id)]
+        if not any(d.booted for d in deployments):
+            deployments.insert(0, deployment(booted(), booted=True))
+        if now is not None:
+            staged = next((d for d in deployments if d.staged), None)
+            if staged is None:
+                staged = deployment(now.id, staged=True)
+                deployments.insert(0, staged)
+            staged.marks = frozenset({FIELD}) if now.locked else frozenset()
+        next_roots: list[str] = []
+        with contextlib.suppress(OSError):
+            next_roots = [id for id, _ in _mounted(FIRST_MOUNTS, NEXT_ROOT)]
+        for each in deployments:
+            each.soft = not each.booted and each.checksum in next_roots
+        return State(deployments)
+
+    @contextlib.contextmanager
+    def tree(self, deployment: Deployment) -> Iterator[str]:
+        """See ImageSystem. The image is mounted in a mount namespace of this process's own, and gone with it.
+
+        Read-only, over the object store, with the /etc that the deployment has in the state directory.
+        """
+        top = f"{OURS}/image"
+        try:
+            os.makedirs(top, 0o755, exist_ok=True)
+            kernel_calls.private_mounts()
+            kernel_calls.mount("go-health-hook", top, "tmpfs", kernel_calls.NOSUID | kernel_calls.NODEV, "mode=0755")
+        except OSError as error:
+            raise _unmounted(deployment, error) from None
+        try:
+            try:
+                root = _mount_image(deployment.checksum, top)
+            except OSError as error:
+                raise _unmounted(deployment, error) from None
+            yield root
+        finally:
+            kernel_calls.detach(top)
+
+    def hold(self, staged: Deployment) -> frozenset[str]:
+        """See ImageSystem."""
+        return frozenset({FIELD}) if set_locked(staged.checksum, True) else frozenset()
+
+    def lock(self, staged: Deployment, deadline: Deadline) -> frozenset[str]:
+        """See ImageSystem. `hold` has set all there is, and bootc shows it as downloadOnly."""
+        return frozenset()
+
+    def lift(self, staged: Deployment, ours: Collection[str], deadline: Deadline) -> frozenset[str]:
+        """See ImageSystem."""
+        if FIELD in ours:
+            set_locked(staged.checksum, False)
+        return frozenset()
+
+    def discard(self, staged: Deployment, deadline: Deadline) -> None:
+        """See ImageSystem. bootc removes the boot entries, the image and the staged file."""
+        result = process.run_host("bootc", ["delete-deployment", staged.checksum], deadline)
+        if not result.ok:
+            raise Unreadable(f"the staged deployment could not be discarded: bootc delete-deployment {result.why()}")
+
+    def cancel_soft_reboot(self, deployment: Deployment, deadline: Deadline) -> None:
+        """See ImageSystem. bootc's command takes off one mount; any that is left is taken off in PID 1's namespace."""
+        result = process.run_host("bootc", ["internals", "prep-soft-reboot", "--reset"], deadline)
+        for _ in range(MAX_MOUNTS):
+            try:
+                mounts = _mounted(FIRST_MOUNTS, NEXT_ROOT)
+            except OSError as error:
+                raise Unreadable(f"{FIRST_MOUNTS}: {error.strerror}") from None
+            if not mounts or mounts[-1][0] != deployment.checksum:
+                return
+            result = in_first("umount", ["--lazy", NEXT_ROOT], deadline)
+            if not result.ok:
+                break
+        raise Unreadable(f"the prepared soft reboot could not be taken back: {result.argv[0]} {result.why()}")
+
+    def roll_back(self, state: State | None) -> str:
+        """See ImageSystem."""
+        return "systemctl reboot" if state is not None and state.going_back else "bootc rollback && systemctl reboot"
+
+    def drop(self) -> str:
+        """See ImageSystem. The id is needed, so it is read out of the staged file."""
+        now = read_staged()
+        return f"bootc delete-deployment {now.id}" if now else "bootc status"
+
+    def upgrade(self) -> str:
+        """See ImageSystem."""
+        return "bootc upgrade"
+
+
+# --- reading
+
+
+def deployment(id: str, **more: Any) -> Deployment:
+    """Return a deployment of this backend. Raises Unreadable for an id that is none."""
+    return Deployment(OSNAME, id, 0, **more)
+
+
+def parse_status(status: object) -> list[Deployment]:
+    """Return the deployments of `bootc status --json` (schema v1, bootc's spec.rs) in boot order. Raises Unreadable.
+
+    An image without a version is called by its reference and digest.
+    """
+    host = status.get("status") if isinstance(status, dict) else None
+    if not isinstance(host, dict):
+        raise Unreadable("bootc gives no status")
+    places = ["staged", "booted", "rollback"]
+    if host.get("rollbackQueued") is True and host.get("rollback") is not None:
+        places = ["staged", "rollback", "booted"]
+    found = []
+    for place in places:
+        entry = host.get(place)
+        backend = entry.get("composefs") if isinstance(entry, dict) else None
+        if not isinstance(entry, dict) or not isinstance(backend, dict):
+            continue
+        image = entry.get("image") if isinstance(entry.get("image"), dict) else {}
+        reference = (image.get("image") or {}).get("image", "") if isinstance(image.get("image"), dict) else ""
+        digest = str(image.get("imageDigest") or "")
+        made = deployment(str(backend.get("verity")), booted=place == "booted", staged=place == "staged", digest=digest)
+        made.title = clean(image.get("version") or " ".join(w for w in (reference, f"({digest[:19]})") if w), 160)
+        if place == "staged" and entry.get("downloadOnly") is True:
+            made.marks = frozenset({FIELD})
+        found.append(made)
+    return found
 
 
 class Staged:
-    """What is staged: `id`, whether its finalization is `locked`, and the file's identity for a later comparison."""
+    """What is staged: `id`, whether its finalization is `locked`, and the file's `key` (device, inode)."""
 
     __slots__ = ("id", "key", "locked")
 
@@ -82,7 +226,7 @@ class Staged:
         self.key = key
 
 
-def staged() -> Staged | None:
+def read_staged() -> Staged | None:
     """Return what is staged, or None. Raises Unreadable for a file of another form than bootc 1.16 writes."""
     try:
         fd = os.open(STAGED, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -117,13 +261,16 @@ def parse_staged(text: bytes) -> tuple[str, bool]:
     return id, locked
 
 
+# --- the lock
+
+
 def set_locked(id: str, locked: bool) -> bool:
     """Set or lift the lock on the finalization of `id`; return whether this call changed it.
 
     The new file changes places with the old one in one step. Had bootc replaced that meanwhile, theirs is put back.
     Raises Unreadable where something else is staged now, or the file cannot be replaced.
     """
-    now = staged()
+    now = read_staged()
     if now is None or now.id != id:
         raise Unreadable("another deployment is staged now")
     if now.locked == locked:
@@ -133,17 +280,17 @@ def set_locked(id: str, locked: bool) -> bool:
         _sweep()
         info = os.lstat(STAGED)
         _write(new, json.dumps({"depl_id": id, "finalization_locked": locked}, separators=(",", ":")), info)
-        _exchange(new, STAGED)
+        kernel_calls.exchange(new, STAGED)
         old = os.lstat(new)
         if (old.st_dev, old.st_ino) != now.key:
-            _exchange(new, STAGED)
+            kernel_calls.exchange(new, STAGED)
             raise Unreadable("another deployment was staged meanwhile")
         os.unlink(new)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(new)
         raise Unreadable(f"{STAGED} could not be replaced: {error.strerror}") from None
-    after = staged()
+    after = read_staged()
     if after is None or after.id != id:
         raise Unreadable("another deployment was staged meanwhile")
     return after.locked == locked
@@ -174,61 +321,32 @@ def _sweep() -> None:
 # --- an image's root
 
 
-def image_root(id: str) -> str:
-    """Mount the image of a deployment in a mount namespace of this process's own; return the top of its tree.
+def _mount_image(id: str, top: str) -> str:
+    """Mount an image below `top`; return the directory of its tree. Raises OSError.
 
-    Read-only, over the object store, with its own /etc from the state directory; all of it ends with this process and
-    what it started. Raises Unreadable where the image or the kernel does not allow it.
+    A data-only lower layer (overlayfs.rst, "Data-only lower layers"; Linux 6.5) and an EROFS image that is a file
+    (Linux 6.12), as bootc itself mounts them.
     """
-    image, top, root = f"{IMAGES}/{id}", f"{OURS}/image", f"{OURS}/image/root"
-    etc = f"{STATE}/{id}/etc"
-    try:
-        os.makedirs(top, 0o755, exist_ok=True)
-        _call("unshare", CLONE_NEWNS)
-        # Nothing that is mounted from here on is seen outside; what others mount is still seen here.
-        _mount(None, "/", None, MS_REC | MS_SLAVE, None)
-        _mount("go-health-hook", top, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k")
-        for path in (f"{top}/erofs", root):
-            os.mkdir(path, 0o755)
-        _mount(os.path.realpath(image), f"{top}/erofs", "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV, None)
-        options = f"lowerdir={top}/erofs::{OBJECTS},metacopy=on,redirect_dir=on"
-        verity = _root_mount()[1]
-        if verity in ("on", "require"):
-            options += f",verity={verity}"
-        _mount("composefs", root, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, options)
-        if os.path.isdir(etc):
-            _mount(etc, f"{root}/etc", None, MS_BIND, None)
-            _mount(None, f"{root}/etc", None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, None)
-    except OSError as error:
-        raise Unreadable(
-            f"the staged image cannot be looked into: {clean(str(error.filename or image))}: {error.strerror}",
-            hint="look at bootc status; a damaged image is replaced by the next bootc upgrade",
-        ) from None
+    k = kernel_calls
+    flags = k.RDONLY | k.NOSUID | k.NODEV
+    root, etc = f"{top}/root", f"{STATE}/{id}/etc"
+    for path in (f"{top}/erofs", root):
+        os.mkdir(path, 0o755)
+    k.mount(os.path.realpath(f"{IMAGES}/{id}"), f"{top}/erofs", "erofs", flags, None)
+    options = f"lowerdir={top}/erofs::{OBJECTS},metacopy=on,redirect_dir=on"
+    running = _mounted(MOUNTS, "/")
+    if running and running[-1][1] in ("on", "require"):
+        options += f",verity={running[-1][1]}"
+    k.mount("go-health-hook", root, "overlay", flags, options)
+    if os.path.isdir(etc):
+        k.mount(etc, f"{root}/etc", None, k.BIND, None)
+        k.mount(None, f"{root}/etc", None, k.BIND | k.REMOUNT | flags, None)
     return root
 
 
-def _call(name: str, *arguments: object) -> None:
-    """Call a function of the C library that os has not in every Python of ours. Raises OSError."""
-    import ctypes
-
-    function: Callable[..., int] = getattr(ctypes.CDLL(None, use_errno=True), name)
-    if function(*arguments) != 0:
-        number = ctypes.get_errno() or errno.EINVAL
-        raise OSError(number, os.strerror(number), name)
-
-
-def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None) -> None:
-    import ctypes
-
-    words = [None if w is None else os.fsencode(w) for w in (source, target, kind, options)]
-    try:
-        _call("mount", words[0], words[1], words[2], ctypes.c_ulong(flags), words[3])
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, source or target) from None
-
-
-def _exchange(one: str, other: str) -> None:
-    try:
-        _call("renameat2", AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, other) from None
+def _unmounted(deployment: Deployment, error: OSError) -> Unreadable:
+    where = clean(str(error.filename or deployment.checksum))
+    return Unreadable(
+        f"the image of {deployment.name} cannot be looked into: {where}: {error.strerror}",
+        hint="look at bootc status; a damaged image is replaced by the next bootc upgrade",
+    )
