@@ -10,7 +10,7 @@ import contextlib
 import glob
 import os
 
-from go_health_hook.linux import ostree, systemd
+from go_health_hook.linux import image, ostree, systemd
 from go_health_hook.run import process
 from go_health_hook.text import clean
 
@@ -81,7 +81,8 @@ class View:
     """A root and its systemd, as gates look at them to tell whether they are wired. Paths are the root's.
 
     `units` are the properties of the units asked for, by name; empty where systemd was not asked (another root) or did
-    not answer (`asked` is False). `ostree` says whether updates come as images.
+    not answer (`asked` is False). `image` says whether updates come as images, `system` is the image system that
+    was booted.
     """
 
     def __init__(self, config: Config, deadline: Deadline, root: str = "/", units: Iterable[str] = ()) -> None:
@@ -91,7 +92,10 @@ class View:
         self.units = systemd.show(list(units), PROPERTIES, deadline) if not self.base else {}
         self.asked = bool(self.units)
         # A deployment that is not booted has /ostree as a link that leads nowhere.
-        self.ostree = self.exists(ostree.BOOTED) or bool(self.base and os.path.lexists(f"{self.base}/ostree"))
+        self.system = None if self.base else image.here()
+        self.image = self.system is not None
+        if self.base:
+            self.image = self.exists(ostree.BOOTED) or os.path.lexists(f"{self.base}/ostree")
 
     # --- files
 

@@ -46,7 +46,7 @@ def reinstall(context: Context) -> tuple[str, str]:
     packages = [p.name for p in owners(context).family]
     if not packages and not goroot.startswith("/usr/lib"):
         return f"remove {clean(goroot)} first, then unpack the archive of one release there", "unpack"
-    if context.subject.kind == "running" and goroot.startswith("/usr/") and _on_ostree():
+    if context.subject.kind == "running" and goroot.startswith("/usr/") and _on_image():
         return (
             "deploy a build whose Go is whole (rpm-ostree upgrade, bootc upgrade), or go back: rpm-ostree rollback"
         ), "redeploy"
@@ -126,7 +126,7 @@ def _needs_library(said: str) -> bool:
     return loader or (" not found (required by " in said and "version `" in said)
 
 
-def _on_ostree() -> bool:
-    from go_health_hook.linux import ostree
+def _on_image() -> bool:
+    from go_health_hook.linux import image
 
-    return ostree.on_ostree()
+    return image.here() is not None

@@ -215,7 +215,7 @@ def forget_refused_boot(system: ImageSystem | None) -> int:
 
 def wired(view: View) -> Wired:
     """Return whether greenboot, or the unit of our own where there is no greenboot, calls this gate."""
-    if not view.ostree:
+    if not view.image:
         return Wired(NOT_HERE, "no image system")
     state = view.load_state(BOOT_UNIT)
     if state != "loaded":

@@ -77,8 +77,8 @@ def wired(view: View) -> Wired:
     library = view.first(
         "/usr/lib/python3*/site-packages/dnf/__init__.py", "/usr/lib/python3/dist-packages/dnf/__init__.py"
     )
-    if view.ostree or not library:
-        return Wired(NOT_HERE, "updates come as images" if view.ostree else "no dnf 4")
+    if view.image or not library:
+        return Wired(NOT_HERE, "updates come as images" if view.image else "no dnf 4")
     plugin = f"{os.path.dirname(os.path.dirname(library))}/dnf-plugins/go_health_hook.py"
     if not view.exists(plugin):
         return Wired(NOT_WIRED, f"{plugin} is not in place", view.get("python3-dnf-plugin-go-health-hook", "dnf"))

@@ -222,8 +222,8 @@ def wired(view: View) -> Wired:
     from go_health_hook.wiring import NOT_HERE, NOT_WIRED, Wired
 
     library = view.first("/usr/bin/dnf5", "/usr/lib64/libdnf5.so.*", "/usr/lib/*/libdnf5.so.*")
-    if view.ostree or not library:
-        return Wired(NOT_HERE, "updates come as images" if view.ostree else "no dnf5")
+    if view.image or not library:
+        return Wired(NOT_HERE, "updates come as images" if view.image else "no dnf5")
     settings = [*view.drop_ins(".conf", *DROPINS), DNF_CONF]
     moved = view.setting(settings, "main", "plugin_conf_dir") or view.setting(settings, "main", "pluginconfpath")
     places = moved[0].replace(",", " ").split() if moved else list(PLUGIN_CONF)

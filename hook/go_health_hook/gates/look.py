@@ -73,7 +73,7 @@ def wired(view: View) -> Wired:
     """Return whether the file triggers of our package find the unit that they start."""
     from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired
 
-    if view.ostree:
+    if view.image:
         return Wired(NOT_HERE, "packages come with the image")
     if not view.first("/usr/lib/sysimage/rpm/*", "/var/lib/rpm/*"):
         return Wired(NOT_HERE, "no rpm database")

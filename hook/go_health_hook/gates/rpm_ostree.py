@@ -167,7 +167,7 @@ def _tell_waiting() -> None:
 
 def wired(view: View) -> Wired:
     """Return whether the units of the automatic updaters call this gate before they begin."""
-    if not view.ostree:
+    if not view.image:
         return Wired(NOT_HERE, "no image system")
     here = [unit for unit in UNITS if unit in view.units or view.first(f"/usr/lib/systemd/system/{unit}")]
     if not here:

@@ -56,10 +56,9 @@ WORDS = ("shutdown", "recheck")
 # /srv, /usr/local are links into it wherever they are not the image's.
 NOT_OF_THE_IMAGE = ("/var", "/run")
 
-FINALIZE = "ostree-finalize-staged.service"
 PATH_UNIT = "go-health-hook-staged.path"
 GUARD_UNIT = "go-health-hook-guard.service"
-UNITS = (FINALIZE, PATH_UNIT, GUARD_UNIT)
+UNITS = (*(backend.finalize_unit for backend in image.backends()), PATH_UNIT, GUARD_UNIT)
 
 
 def answer(call: Call) -> int:
@@ -380,10 +379,11 @@ def _word(event: str, examination: Examination) -> str:
 def wired(view: View) -> Wired:
     """Return whether systemd starts this gate when something is staged, and once more at the shutdown."""
     package = "go-health-hook-rpm-ostree"
-    if not view.ostree:
+    if not view.image:
         return Wired(NOT_HERE, "no image system")
-    if GUARD_UNIT not in " ".join(view.values(FINALIZE, "Unit", "Wants")).split():
-        return Wired(NOT_WIRED, f"{FINALIZE} does not want {GUARD_UNIT}", view.drop_in_remedy(FINALIZE, package))
+    finalize = (view.system or image.backends()[0]).finalize_unit
+    if GUARD_UNIT not in " ".join(view.values(finalize, "Unit", "Wants")).split():
+        return Wired(NOT_WIRED, f"{finalize} does not want {GUARD_UNIT}", view.drop_in_remedy(finalize, package))
     for unit in (PATH_UNIT, GUARD_UNIT):
         state = view.load_state(unit)
         if state != "loaded":
@@ -400,4 +400,4 @@ def wired(view: View) -> Wired:
 
 def holds(view: View) -> bool:
     """Return whether a staged deployment is still there: our lock on it outlives this gate."""
-    return view.exists("/run/ostree/staged-deployment")
+    return any(view.exists(backend.staged_file) for backend in image.backends())

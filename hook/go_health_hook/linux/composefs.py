@@ -83,6 +83,7 @@ class Composefs(ImageSystem):
     """Deployments that bootc keeps without ostree."""
 
     staged_file = STAGED
+    finalize_unit = "bootc-finalize-staged.service"
     quick = frozenset({FIELD})
 
     def read(self, deadline: Deadline) -> State:
@@ -171,8 +172,10 @@ class Composefs(ImageSystem):
 
     def drop(self) -> str:
         """See ImageSystem. The id is needed, so it is read out of the staged file."""
-        now = read_staged()
-        return f"bootc delete-deployment {now.id}" if now else "bootc status"
+        with contextlib.suppress(Unreadable):
+            if now := read_staged():
+                return f"bootc delete-deployment {now.id}"
+        return "bootc status"
 
     def upgrade(self) -> str:
         """See ImageSystem."""
@@ -204,8 +207,8 @@ def parse_status(status: object) -> list[Deployment]:
         backend = entry.get("composefs") if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or not isinstance(backend, dict):
             continue
-        image = entry.get("image") if isinstance(entry.get("image"), dict) else {}
-        reference = (image.get("image") or {}).get("image", "") if isinstance(image.get("image"), dict) else ""
+        image = _object(entry, "image")
+        reference = clean(str(_object(image, "image").get("image") or ""), 120)
         digest = str(image.get("imageDigest") or "")
         made = deployment(str(backend.get("verity")), booted=place == "booted", staged=place == "staged", digest=digest)
         made.title = clean(image.get("version") or " ".join(w for w in (reference, f"({digest[:19]})") if w), 160)
@@ -213,6 +216,11 @@ def parse_status(status: object) -> list[Deployment]:
             made.marks = frozenset({FIELD})
         found.append(made)
     return found
+
+
+def _object(entry: dict[str, Any], key: str) -> dict[str, Any]:
+    value = entry.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 class Staged:
@@ -234,11 +242,13 @@ def read_staged() -> Staged | None:
         return None
     except OSError as error:
         raise Unreadable(f"{STAGED}: {error.strerror}") from None
-    with open(fd, "rb") as file:
+    try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
-            raise Unreadable(f"{STAGED} is no regular file")
-        text = file.read(MAX_BYTES)
+            raise Unreadable(f"{STAGED} is no regular file", hint="look at bootc status")
+        text = os.read(fd, MAX_BYTES)
+    finally:
+        os.close(fd)
     id, locked = parse_staged(text)
     return Staged(id, locked, (info.st_dev, info.st_ino))
 
@@ -278,18 +288,17 @@ def set_locked(id: str, locked: bool) -> bool:
     new = f"{OURS}/staged-deployment.{os.getpid()}.{os.urandom(4).hex()}"
     try:
         _sweep()
-        info = os.lstat(STAGED)
-        _write(new, json.dumps({"depl_id": id, "finalization_locked": locked}, separators=(",", ":")), info)
+        _write(new, json.dumps({"depl_id": id, "finalization_locked": locked}, separators=(",", ":")), os.lstat(STAGED))
         kernel_calls.exchange(new, STAGED)
         old = os.lstat(new)
         if (old.st_dev, old.st_ino) != now.key:
             kernel_calls.exchange(new, STAGED)
             raise Unreadable("another deployment was staged meanwhile")
-        os.unlink(new)
     except OSError as error:
+        raise Unreadable(f"{STAGED} could not be replaced: {error.strerror}") from None
+    finally:
         with contextlib.suppress(OSError):
             os.unlink(new)
-        raise Unreadable(f"{STAGED} could not be replaced: {error.strerror}") from None
     after = read_staged()
     if after is None or after.id != id:
         raise Unreadable("another deployment was staged meanwhile")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-_CHECKSUM = re.compile(r"[0-9a-f]{64}\Z")
+# A commit, or the digest of an image (SHA-256 or SHA-512).
+_CHECKSUM = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?\Z")
 # The packages that Fedora, EL and their toolset builds make of one Go toolchain; golang-github-… are libraries.
 GO_PACKAGES = re.compile(r"(go-toolset(-.+)?|golang(-(bin|src|race|shared|misc|docs|tests))?|gcc-go)\Z")
 # `ostree admin status`, start and end of a deployment's line (ot-admin-builtin-status.c). The mark is two characters.
@@ -34,12 +35,12 @@ class Deployment:
     `marks` are the finalization locks that it has: a locked deployment is not finalized at shutdown. `soft` says that a
     soft reboot into it is prepared, which no lock stops. `digest` is the image's, where it is a container image. `live`
     is the checksum of the commit that `rpm-ostree apply-live` laid over it, or empty. `base` is the commit that
-    rpm-ostree layered packages on, unless Go is among them.
+    rpm-ostree layered packages on, unless Go is among them. `title` is what people call it, where that is neither.
     """
 
     __slots__ = (
         *("base", "booted", "checksum", "digest", "live", "marks", "osname", "root", "serial", "soft", "staged"),
-        "version",
+        *("title", "version"),
     )
 
     def __init__(
@@ -70,6 +71,7 @@ class Deployment:
         self.digest = clean(digest, 100)
         self.live = live
         self.base = base
+        self.title = ""
         self.root = f"/ostree/deploy/{osname}/deploy/{checksum}.{serial}"
 
     @property
@@ -84,7 +86,9 @@ class Deployment:
 
     @property
     def name(self) -> str:
-        """A name for people: the version if it has one, and the first digits of its checksum."""
+        """A name for people: its title, or the version if it has one and the first digits of its checksum."""
+        if self.title:
+            return self.title
         short = f"{clean(self.osname, 40)} {self.checksum[:12]}.{self.serial}"
         return f"{self.version} ({short})" if self.version else short
 

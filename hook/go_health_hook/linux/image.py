@@ -28,6 +28,8 @@ class ImageSystem:
 
     # Exists as long as something is staged; a path unit watches its directory.
     staged_file = ""
+    # Its stop at shutdown makes what is staged the default, unless that is locked.
+    finalize_unit = ""
     # The marks that `hold` sets.
     quick: frozenset[str] = frozenset()
 
@@ -93,10 +95,17 @@ class ImageSystem:
         raise NotImplementedError
 
 
+def backends() -> list[type[ImageSystem]]:
+    """Return all backends."""
+    from go_health_hook.linux import composefs, ostree
+
+    return [ostree.Ostree, composefs.Composefs]
+
+
 def here() -> ImageSystem | None:
     """Return the image system that this machine was booted from, or None."""
-    from go_health_hook.linux import ostree
+    from go_health_hook.linux import composefs, ostree
 
     if os.path.exists(ostree.BOOTED):
         return ostree.Ostree()
-    return None
+    return composefs.Composefs() if composefs.booted() else None

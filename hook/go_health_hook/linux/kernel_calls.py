@@ -16,7 +16,7 @@ _private = False
 
 
 def private_mounts() -> None:
-    """Give this process a mount namespace of its own, once. It still sees what others mount; they do not see its own."""
+    """Give this process a mount namespace of its own, once. It sees what others mount; they do not see its mounts."""
     global _private
     if not _private:
         _call("unshare", NEWNS)

@@ -53,6 +53,7 @@ class Ostree(ImageSystem):
     """Deployments that libostree keeps."""
 
     staged_file = STAGED_FILE
+    finalize_unit = "ostree-finalize-staged.service"
     quick = frozenset({FILE})
 
     def read(self, deadline: Deadline) -> State:
