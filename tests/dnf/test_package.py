@@ -33,8 +33,8 @@ from tests.toolchains import deadfs
 
 pytestmark = pytest.mark.root
 WIRED = {
-    "forky": ["go-health-hook", "go-health-hook-dnf5"],
-    "bookworm": ["go-health-hook", "python3-dnf-plugin-go-health-hook"],
+    "forky": ["go-health-hook", "go-health-hook-dnf5", "go-health-hook-tools"],
+    "bookworm": ["go-health-hook", "go-health-hook-tools", "python3-dnf-plugin-go-health-hook"],
 }
 AUTOMATIC = {"forky": "dnf5 automatic", "bookworm": "dnf-automatic"}
 GATES = {"forky": "dnf5", "bookworm": "dnf4"}
