@@ -90,3 +90,13 @@ def test_spec_version_changelog_and_news_agree() -> None:
 def test_install_tree_destination_is_made(tmp_path: Path) -> None:
     subprocess.run([TREE / "packaging/dev/install-tree", tmp_path / "not/there yet"], check=True)
     assert (tmp_path / "not/there yet/usr/bin/go-health-hook").stat().st_mode & 0o777 == 0o755
+
+
+def test_spec_units_are_static_or_preset() -> None:
+    """A unit that the package pulls in by a link of its own has no [Install]: systemctl disable would do nothing."""
+    folder = TREE / "conf/usr/lib/systemd/system"
+    linked = {path.name for path in folder.glob("*.*/*") if path.is_symlink()}
+    enabled = {path.name for path in folder.iterdir() if path.is_file() and "\n[Install]\n" in path.read_text()}
+    assert not linked & enabled
+    preset = {name.replace("%{name}", "go-health-hook") for name in re.findall(r"^%systemd_post (.*)$", SPEC, re.M)}
+    assert enabled <= {name for line in preset for name in line.split()}
