@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 
 from go_health_hook.checks import Context
 from go_health_hook.checks._answers import answers, own_version, settings_of, unparsed
 from go_health_hook.checks._remedies import SILENCE, broken, excuse, failed, late, not_judged, reinstall
-from go_health_hook.go import goenv, sources
+from go_health_hook.go import goenv, sources, trust
 from go_health_hook.go.cache import build_cache, discard
 from go_health_hook.linux import memory
 from go_health_hook.run.result import Result
@@ -150,6 +151,13 @@ def _unresolved(context: Context, wrong: str, answer: Result, evidence: dict[str
         # Without a view go.env cannot be kept out, and the helper that it names may be users' alone.
         remedy = f"install bubblewrap, by which go.env is kept out of the check; else {SILENCE.format(check='stdlib')}"
         return not_judged(summary, remedy, "setting", evidence)
+    shut = trust.closed_below(context.subject, f"{context.toolchain.goroot}/src")
+    if shut:
+        # go list says that a package is not there where it may not look.
+        remedy = f"where others are to use it: chmod -R o+rX {shlex.quote(clean(context.toolchain.goroot))}"
+        return not_judged(
+            f"{summary}; {shut.text}", f"{remedy}; else {SILENCE.format(check='stdlib')}", "chmod", evidence
+        )
     return excuse(context, summary, answer, evidence) or broken(context, summary, evidence)
 
 

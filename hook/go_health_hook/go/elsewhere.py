@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 NOTHING = "no Go toolchain is installed: nothing to protect"
 SETTING = "[toolchain] goroot in /etc/go-health-hook.conf"
-# Where distributions, vendors and package managers put a GOROOT that is not on root's search path. A last part that
-# ends in "*" stands for every name that begins so.
+# Where distributions, vendors and package managers put a GOROOT that is not on root's search path. A "*" at the end of
+# one part stands for every name that begins so.
 PLACES = (
     *("/opt/go*", "/usr/local/go*", "/usr/lib/go*", "/usr/lib64/go", "/usr/lib64/go/*", "/usr/libexec/go*"),
     *("/snap/go/current", "/var/lib/snapd/snap/go/current", "/home/linuxbrew/.linuxbrew/opt/go/libexec"),
     *("/nix/var/nix/profiles/default/share/go", "/run/current-system/sw/share/go"),
-    *("/opt/rh/go-toolset*", "/opt/homebrew/opt/go/libexec", "/opt/local/lib/go"),
+    *("/opt/rh/go-toolset*/root/usr/lib/golang", "/opt/homebrew/opt/go/libexec", "/opt/local/lib/go"),
 )
 MAX_NAMES = 1000
 SCRIPT_MAX = 65536
@@ -85,14 +85,15 @@ def is_goroot(subject: Subject, path: str) -> bool:
 def _places(subject: Subject) -> Iterator[str]:
     """The unusual places that have a GOROOT with a go command."""
     for place in PLACES:
-        directory, _, name = place.rpartition("/")
-        names = [name]
-        if name.endswith("*"):
+        before, star, below = place.partition("*")
+        directory, _, start = before.rpartition("/")
+        candidates = [place]
+        if star:
             try:
                 listed = sorted(subject.listdir(directory))[:MAX_NAMES]
             except OSError:
                 continue
-            names = [n for n in listed if n.startswith(name[:-1])]
-        for candidate in (f"{directory}/{n}" for n in names):
+            candidates = [f"{directory}/{name}{below}" for name in listed if name.startswith(start)]
+        for candidate in candidates:
             if subject.exists(f"{candidate}/bin/go") and is_goroot(subject, candidate):
                 yield candidate

@@ -68,6 +68,7 @@ class Toolchain:
             self.problem = _path_problem(goroot, error)
         if self.problem:
             return
+        self.goroot = self._home_of_go()
         self.tools = self._tool_directory()
         programs = [self.go, *(self.tool(t) for t in ("compile", "link", "asm"))]
         if os.geteuid() == 0:
@@ -100,6 +101,18 @@ class Toolchain:
     def runnable(self) -> bool:
         """Whether anything of it may and can be executed."""
         return not self.problem and not self.untrusted and not self.broken(self.go)
+
+    def _home_of_go(self) -> str:
+        """GOROOT as go itself finds it: by its executable, links followed (cmd/go/internal/cfg, findGOROOT).
+
+        It differs where every file is a link to another tree, as stow(8) and `cp -s` make them.
+        """
+        try:
+            real = self.subject.realpath(self.go)
+        except OSError:
+            return self.goroot
+        home = os.path.dirname(os.path.dirname(real))
+        return home if real.endswith("/bin/go") and home != "/" and is_goroot(self.subject, home) else self.goroot
 
     def _tool_directory(self) -> str:
         """GOROOT/pkg/tool/OS_ARCH; with several, the one that has a compiler for this machine."""

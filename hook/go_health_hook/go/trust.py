@@ -14,13 +14,14 @@ import os
 import stat
 
 from go_health_hook.linux.kernel_files import Record
+from go_health_hook.subject import Step
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from go_health_hook.subject import Step, Subject
+    from go_health_hook.subject import Subject
 
 NOBODY = 65534
 
@@ -81,6 +82,29 @@ def closed(subject: Subject, goroot: str, programs: Iterable[str], sources: Iter
     return None
 
 
+def closed_below(subject: Subject, directory: str) -> Hindrance | None:
+    """Return which directory or Go source below `directory` the toolchain's programs may not read, or None."""
+    refused: list[OSError] = []
+    try:
+        top = subject.open_path(directory)
+    except OSError:
+        return None
+    try:
+        for place, _, files, fd in os.fwalk(".", onerror=refused.append, dir_fd=top):
+            here = os.path.normpath(f"{directory}/{place}")
+            steps = [Step(here, here, os.fstat(fd))]
+            for name in files if os.geteuid() == 0 else ():
+                if name.endswith(".go"):
+                    steps.append(Step(f"{here}/{name}", "", os.stat(name, dir_fd=fd, follow_symlinks=False)))
+            for step in steps:
+                if os.geteuid() == 0 and not (_open_to_nobody(step, False) and _readable_by_nobody(step)):
+                    return Hindrance(CLOSED, _who_may(step))
+    finally:
+        os.close(top)
+    denied = next((error for error in refused if error.errno in (errno.EACCES, errno.EPERM)), None)
+    return Hindrance(CLOSED, f"you may not read all of {clean(directory)}", readable=False) if denied else None
+
+
 def _in_view(subject: Subject, goroot: str, step: Step, last: Step) -> bool:
     """Whether the mode of that step holds for a toolchain's program.
 
@@ -99,10 +123,16 @@ def _open_to_nobody(step: Step, program: bool) -> bool:
     if stat.S_ISLNK(info.st_mode):
         return True
     shift = 6 if info.st_uid == NOBODY else 3 if info.st_gid == NOBODY else 0
-    bits = info.st_mode >> shift
     if stat.S_ISDIR(info.st_mode) or program:
-        return bool(bits & stat.S_IXOTH)
-    return bool(bits & stat.S_IROTH)
+        return bool(info.st_mode >> shift & stat.S_IXOTH)
+    return _readable_by_nobody(step)
+
+
+def _readable_by_nobody(step: Step) -> bool:
+    """Whether user nobody may list a directory or read a file."""
+    info = step.info
+    shift = 6 if info.st_uid == NOBODY else 3 if info.st_gid == NOBODY else 0
+    return stat.S_ISLNK(info.st_mode) or bool(info.st_mode >> shift & stat.S_IROTH)
 
 
 def _who_may(step: Step) -> str:
