@@ -76,6 +76,12 @@ test: check testbed
 test-fast: check toolchains
 	packaging/dev/run-tests $(PY) fast
 
+## make zoo      odd machines, healthy and broken: a table, and the two figures that matter
+.PHONY: zoo
+zoo: venv
+	packaging/dev/fetch-go $(PY) $(CACHE) $(GO_VERSIONS)
+	$(PY) -m tests.zoo
+
 ## make demo     a healthy toolchain allowed, then the same one broken in several ways, each blocked with its reason
 .PHONY: demo
 demo: venv

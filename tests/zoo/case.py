@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A case of the zoo: one machine, where it is known from, whether Go works there, and what the hook has to say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable, NamedTuple
+
+if TYPE_CHECKING:
+    from tests.zoo.world import World
+
+# What the findings on a toolchain come to.
+HEALTHY = "healthy"
+BROKEN = "broken"
+NOT_JUDGED = "not-judged"
+NOTHING = "nothing"  # there is no toolchain that the hook would judge
+
+ALL = ("1.21.13", "1.24.11", "1.25.5", "1.27.3")
+SOME = ("1.21.13", "1.25.5")
+NEWEST = ("1.27.3",)
+
+
+class Case(NamedTuple):
+    """One machine.
+
+    `make` builds it in a World. `source` is a public report or the layout's description. `expected` is one of the words
+    above; an update is held back for BROKEN alone. `works` says whether `user` (uid, gid) can build a program that
+    prints a line, with `path` as the search path; it is tried, so it cannot be wrong for long. `says` are words of the
+    finding that decides, and `never` words that no finding may have. The program imports `program` besides fmt.
+    """
+
+    name: str
+    make: Callable[[World], object]
+    source: str
+    expected: str
+    works: bool
+    releases: tuple[str, ...] = NEWEST
+    user: tuple[int, int] = (1000, 1000)
+    path: str = "/usr/local/bin:/usr/bin:/bin:/usr/local/go/bin"
+    says: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    program: str = "fmt"
+
+
+CASES: dict[str, Case] = {}
+
+
+def case(
+    source: str,
+    expected: str,
+    works: bool,
+    releases: tuple[str, ...] = NEWEST,
+    user: tuple[int, int] = (1000, 1000),
+    path: str = "/usr/local/bin:/usr/bin:/bin:/usr/local/go/bin",
+    says: tuple[str, ...] = (),
+    never: tuple[str, ...] = (),
+    program: str = "fmt",
+) -> Callable[[Callable[[World], object]], Callable[[World], object]]:
+    """Put the function that makes a machine into the zoo, by its name."""
+
+    def keep(make: Callable[[World], object]) -> Callable[[World], object]:
+        name = make.__name__.replace("_", "-")
+        assert name not in CASES, name
+        CASES[name] = Case(name, make, source, expected, works, releases, user, path, says, never, program)
+        return make
+
+    return keep
+
+
+def collected() -> dict[str, Case]:
+    """Every case, in the order of the files."""
+    from tests.zoo import absent, damage, layouts, mixtures, owners, settings  # noqa: F401
+
+    return CASES
