@@ -10,7 +10,6 @@ Each remedy has a key, by which a gate may put its updater's words in its place:
     chmod       only some users may use it, or too many may write to it
     setting     a setting of the toolchain's or ours
     time        more time, or a quieter machine
-    later       to be judged again once the update is installed
     machine     something about this machine, not about Go
 """
 
@@ -92,10 +91,6 @@ def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -
         goroot = shlex.quote(clean(context.toolchain.goroot))
         remedy = f"let other users read it (chmod -R o+rX {goroot}), or see what denies it: ausearch -m avc"
         return not_judged(summary, remedy, "chmod", evidence)
-    if context.subject.kind == "incoming" and _needs_library(said):
-        # The library may come in the same transaction, and is not laid out with the toolchain.
-        remedy = "judge it once the update is installed: go-health-hook"
-        return not_judged(f"{summary}; a package of the same update may bring it", remedy, "later", evidence)
     want = next((w for w in WANTS if w in said), "")
     if want:
         remedy = f"look after the machine ({want}), and judge Go by hand: go-health-hook"
@@ -118,12 +113,6 @@ WANTS = (
     *("Resource temporarily unavailable", "resource temporarily unavailable", "failed to create new OS thread"),
     *("Text file busy", "text file busy", "Stale file handle", "stale NFS file handle"),
 )
-
-
-def _needs_library(said: str) -> bool:
-    """Whether the dynamic loader misses a library or a version of one (glibc and musl)."""
-    loader = "error while loading shared libraries" in said or "Error loading shared library" in said
-    return loader or (" not found (required by " in said and "version `" in said)
 
 
 def _on_image() -> bool:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who may change a toolchain, and who may use it: the two reasons for which one that is there is not judged.
 
-A toolchain that others can change is not executed by root's checks, although its programs would run as nobody in a view
-of their own: whoever can change it could otherwise hold back this machine's updates at will, by breaking it. It never
-blocks, so nothing is lost but the finding. Where only some users may use a toolchain, user nobody cannot run it, which
-says nothing about the program.
+Root's checks do not execute a toolchain that others can change. Its programs would run as another user in a view of
+their own, so the machine is safe; but whoever can change it could hold back this machine's updates at will, by breaking
+it. Where only some users may use a toolchain, the user whom its programs run as cannot: that says nothing about it.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from go_health_hook.subject import Subject
-
-NOBODY = 65534
 
 FOREIGN = "foreign"  # a file or directory belongs to another user than root
 WRITABLE = "writable"  # it is root's, and others may write to it
@@ -63,7 +60,7 @@ def changeable(subject: Subject, paths: Iterable[str]) -> Hindrance | None:
 def closed(subject: Subject, goroot: str, programs: Iterable[str], sources: Iterable[str]) -> Hindrance | None:
     """Return why the user whom the toolchain's programs run as may not use one of these paths, or None.
 
-    That is nobody for root's checks, else the caller. Missing paths are left out.
+    That is a user without privileges for root's checks, else the caller. Missing paths are left out.
     """
     for path, program in [*((p, True) for p in programs), *((p, False) for p in sources)]:
         try:
@@ -77,7 +74,7 @@ def closed(subject: Subject, goroot: str, programs: Iterable[str], sources: Iter
                 return Hindrance(CLOSED, f"you may not use {clean(path)}", readable=False)
             continue
         for step in steps:
-            if _in_view(subject, goroot, step, steps[-1]) and not _open_to_nobody(step, program):
+            if _in_view(subject, goroot, step, steps[-1]) and not _open_to_others(step, program):
                 return Hindrance(CLOSED, _who_may(step))
     return None
 
@@ -97,7 +94,7 @@ def closed_below(subject: Subject, directory: str) -> Hindrance | None:
                 if name.endswith(".go"):
                     steps.append(Step(f"{here}/{name}", "", os.stat(name, dir_fd=fd, follow_symlinks=False)))
             for step in steps:
-                if os.geteuid() == 0 and not (_open_to_nobody(step, False) and _readable_by_nobody(step)):
+                if os.geteuid() == 0 and not (_open_to_others(step, False) and _readable_by_others(step)):
                     return Hindrance(CLOSED, _who_may(step))
     finally:
         os.close(top)
@@ -117,22 +114,26 @@ def _in_view(subject: Subject, goroot: str, step: Step, last: Step) -> bool:
     return step.path.startswith(("/usr/", f"{goroot}/")) or step.path in (goroot, "/usr")
 
 
-def _open_to_nobody(step: Step, program: bool) -> bool:
-    """Whether user nobody may pass through a directory, execute a program or read a source."""
-    info = step.info
-    if stat.S_ISLNK(info.st_mode):
+def _open_to_others(step: Step, program: bool) -> bool:
+    """Whether the user whom programs run as may pass through a directory, execute a program or read a source."""
+    if stat.S_ISLNK(step.info.st_mode):
         return True
-    shift = 6 if info.st_uid == NOBODY else 3 if info.st_gid == NOBODY else 0
-    if stat.S_ISDIR(info.st_mode) or program:
-        return bool(info.st_mode >> shift & stat.S_IXOTH)
-    return _readable_by_nobody(step)
+    if stat.S_ISDIR(step.info.st_mode) or program:
+        return bool(_bits(step) & stat.S_IXOTH)
+    return _readable_by_others(step)
 
 
-def _readable_by_nobody(step: Step) -> bool:
-    """Whether user nobody may list a directory or read a file."""
-    info = step.info
-    shift = 6 if info.st_uid == NOBODY else 3 if info.st_gid == NOBODY else 0
-    return stat.S_ISLNK(info.st_mode) or bool(info.st_mode >> shift & stat.S_IROTH)
+def _readable_by_others(step: Step) -> bool:
+    """Whether the user whom programs run as may list a directory or read a file."""
+    return stat.S_ISLNK(step.info.st_mode) or bool(_bits(step) & stat.S_IROTH)
+
+
+def _bits(step: Step) -> int:
+    """The permissions of the user whom root's programs run as, in the place of those for others."""
+    from go_health_hook.run.sandbox import host
+
+    shift = 6 if step.info.st_uid == host().uid else 3 if step.info.st_gid == host().gid else 0
+    return step.info.st_mode >> shift
 
 
 def _who_may(step: Step) -> str:
