@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.cases import CASES
 from tests.unit.test_announce import workers
 
 from go_health_hook import gates, override
@@ -204,10 +205,30 @@ def test_undecided_lets_the_update_go_on() -> None:
     assert answer.entry and (answer.entry["subject"], answer.entry["exit_status"]) == ("incoming", 4)
 
 
-@pytest.mark.parametrize("version", ["", "nonsense"])
-def test_sound_before_needs_a_version(version: str) -> None:
-    assert _dnf_judge._sound_before(examined("incoming", gomaxprocs=FAIL), version) == []
-    assert _dnf_judge._sound_before(examined("incoming", gomaxprocs=PASS), "1.27.3") == []
+LEAF, PARENT, NONE, UNREAD = "v2-service-quota", "v2-session-slice-quota", "v2-root", "v2-mountinfo-missing"
+
+
+@pytest.mark.parametrize(
+    ("version", "case", "affinity", "sound"),
+    [
+        # The quota is the process's own: Go reads it since 1.25.
+        ("1.27.3", LEAF, 64, True),
+        ("1.24.11", LEAF, 64, False),
+        ("1.24.11", LEAF, 2, True),  # no more CPUs than the quota allows
+        ("1.27~rc2", LEAF, 64, True),
+        # It is an ancestor's: no Go reads that.
+        ("1.27.3", PARENT, 64, False),
+        ("1.24.11", NONE, 64, True),
+        ("1.27.3", UNREAD, 64, False),
+        ("", LEAF, 64, False),
+        ("nonsense", LEAF, 64, False),
+    ],
+)
+def test_sound_before_is_predicted_by_the_installed_version(
+    tmp_path: Path, version: str, case: str, affinity: int, sound: bool
+) -> None:
+    chain = next(c for c in CASES if c.name == case).read(tmp_path)
+    assert _dnf_judge.sound_before(version, chain, affinity) == (["gomaxprocs"] if sound else [])
 
 
 # --- whole calls

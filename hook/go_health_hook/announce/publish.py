@@ -256,6 +256,8 @@ def _of_run(new: dict[str, Any], held: float) -> Entry:
         late = new["exit_status"] == EXIT_TIMEOUT
         head = "Go could not be judged" if late else "Go found broken" if new["broken"] else "A check failed"
         kind, priority = "broken", journal.WARNING
+        if new["event"] == record.AFTER:
+            head, priority = f"{head} after a transaction", journal.ERR
     elif new["event"] != record.VERDICT:
         kind, priority = new["event"], journal.NOTICE
         head = "Let through by an override" if kind == record.OVERRIDE else "Only warned about, as configured"

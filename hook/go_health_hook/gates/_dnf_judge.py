@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from go_health_hook.config import Config
     from go_health_hook.gates._dnf_transaction import Transaction
     from go_health_hook.go.incoming import Incoming, Place
+    from go_health_hook.linux.cgroup import Chain
 
 MOST_SECONDS = 110.0  # that an updater is kept waiting; the timeout in the action line is the last resort
 MAX_NOTES = 5  # in a message
@@ -214,6 +215,7 @@ def _of_incoming(
     stage: Callable[[str, str, Deadline], None],
 ) -> Answer:
     from go_health_hook.examine import examine_here
+    from go_health_hook.linux import cgroup
 
     excused = False
     if laid.problem:
@@ -223,13 +225,14 @@ def _of_incoming(
         examination = examine_here(subject, settings, deadline, goroot=goroot)
         excused = _excuse_libraries(task, examination, stage)
         name_final_paths(examination, goroot, laid.goroot)
+    suspect = any(f.check == "gomaxprocs" and f.status == FAIL for f in examination.findings)
     return decide(
         task.transaction.gate,
         examination,
         settings,
         in_force(),
         names=laid.names,
-        sound_before=_sound_before(examination, laid.before),
+        sound_before=sound_before(laid.before, cgroup.read_chain(), cgroup.affinity()) if suspect else (),
         notes=laid.notes,
         look=excused,
     )
@@ -261,23 +264,19 @@ def _excuse_libraries(task: Task, examination: Examination, stage: Callable[[str
     return _libraries.excuse(examination.findings, coming, task.places, task.last)
 
 
-def _sound_before(examination: Examination, before: str) -> list[str]:
+def sound_before(before: str, chain: Chain, affinity: int) -> list[str]:
     """Return the checks on the CPU limit that the installed Go passes, by its version's rule.
 
     `before` is the version of the installed package that has the go command, or empty. An unreadable limit is so with
     any Go.
     """
-    if not before or not any(f.check == "gomaxprocs" and f.status == FAIL for f in examination.findings):
-        return []
     from go_health_hook.go import maxprocs
     from go_health_hook.go.versions import parse_version
-    from go_health_hook.linux import cgroup
 
     try:
         version = parse_version(f"go{before.replace('~', '')}")
     except ValueError:
         return []
-    chain, affinity = cgroup.read_chain(), cgroup.affinity()
     fits = maxprocs.predict(version, affinity, chain).value == maxprocs.expected(affinity, chain)
     return ["gomaxprocs"] if chain.certain and fits else []
 
@@ -330,8 +329,8 @@ def decide(
     if decision.action is Action.UNDECIDED or examination.not_judged:
         said.append(f"{verdict.reason}. The update goes on")
     elif examination.subject.kind == "incoming":
-        warned = [f for f in examination.findings if f.check in LIMIT_CHECKS and f.status == WARN]
-        said += [f"{f.check}: {f.summary}. The update goes on, it changes nothing about that" for f in warned]
+        warned = [f for f in examination.findings if f.check in LIMIT_CHECKS and f.status in (WARN, FAIL)]
+        said += [f"{f.check}: {f.summary}. The update goes on" for f in warned]
     notes = [f"{verdict.reason} ({examination.elapsed_s:.2f} s)", *notes]
     return Answer(verdict.exit_status, "", notes, said, entry, look)
 
