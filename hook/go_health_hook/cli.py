@@ -86,6 +86,7 @@ def main_parser() -> argparse.ArgumentParser:
     parser.add_argument("--goroot", metavar="DIR", type=_path, help="judge this GOROOT")
     parser.add_argument("--config", metavar="FILE", help="read FILE in place of /etc/go-health-hook.conf")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the evidence of every finding")
+    parser.add_argument("--debug", action="store_true", help="print every command that is run, its time and its end")
     parser.add_argument("--version", action="version", version=f"go-health-hook {VERSION}")
     parser.add_argument("command", nargs="?", metavar="COMMAND", help=f"one of: {', '.join(commands())}")
     return parser
@@ -124,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
+    if "SYSTEMD_LOG_LEVEL" in os.environ:
+        _debug(False)
     if argv and argv[0] in commands() and argv[0] != "gate":
         quick = getattr(command_module(argv[0]), "quick", None)
         status: int | None = quick(argv[1:]) if quick else None
@@ -132,6 +135,7 @@ def _main(argv: list[str]) -> int:
     options, command, rest = _split(argv)
     args = main_parser().parse_args(options)
     args.goroot = args.goroot or ""
+    _debug(args.debug)
     if command == "gate":
         return _gate(args, rest)
     if command:
@@ -143,6 +147,13 @@ def _main(argv: list[str]) -> int:
     from go_health_hook.commands import check
 
     return check.run(args, configuration(args))
+
+
+def _debug(asked: bool) -> None:
+    from go_health_hook.run import log
+
+    if asked or log.wanted():
+        log.enable()
 
 
 def configuration(args: argparse.Namespace) -> Config:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,11 @@ from pathlib import Path
 import pytest
 
 import go_health_hook
-from go_health_hook import VERSION, cli
+from go_health_hook import VERSION, cli, start
 from go_health_hook.cli import main
+from go_health_hook.examine import severities
 
+SHOWN = ["goroot", "version", "stdlib", "cgroup", "gomaxprocs", "packages"]
 PACKAGE = Path(go_health_hook.__file__).parent
 
 
@@ -69,6 +73,33 @@ def test_standard_streams_may_be_closed(tmp_path: Path, closed: list[int]) -> No
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_interrupted_command_says_one_line_and_130(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert start.run(interrupted) == 130
+    assert capsys.readouterr().err == "go-health-hook: interrupted\n"
+
+
+@pytest.mark.root
+def test_interrupted_check_ends_what_it_has_started(tmp_path: Path) -> None:
+    tree = Path(__file__).parents[2]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "pkg/tool").mkdir(parents=True)
+    (tmp_path / "VERSION").write_text("go1.27.3\n")
+    os.mkfifo(tmp_path / "go.env")  # whoever opens it waits
+    (tmp_path / "bin/go").write_text("#!/bin/sh\n# A stand-in for a go that hangs.\nsleep 1000\n")
+    (tmp_path / "bin/go").chmod(0o755)
+    command = [sys.executable, "-m", "go_health_hook", "--dry-run", "--budget", "600", "--goroot", str(tmp_path)]
+    env = {**os.environ, "PYTHONPATH": str(tree / "hook")}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as check:
+        while not Path(f"/proc/{check.pid}/task/{check.pid}/children").read_text():
+            assert check.poll() is None
+        check.send_signal(signal.SIGINT)
+        _, err = check.communicate()
+    assert (check.returncode, err) == (130, "go-health-hook: interrupted\n")
 
 
 def test_version_and_help_end_well(capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,3 +177,18 @@ def test_tools_absent_are_named_with_their_package(tmp_path: Path) -> None:
 
 def test_tools_are_all_commands_of_their_room() -> None:
     assert list(cli.TOOLS) == cli.commands("cpu")
+
+
+@pytest.mark.parametrize("name", sorted(severities()))
+def test_check_that_is_off_is_not_carried_out(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (tmp_path / "hook.conf").write_text(f"[checks]\n{name} = off\n")
+    assert main(["--config", str(tmp_path / "hook.conf"), "--root", str(tmp_path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [r["check"] for r in report["results"]] == [other for other in SHOWN if other != name]
+
+
+def test_severity_of_a_check_is_the_configured_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "hook.conf").write_text("[checks]\npackages = required\nstdlib = advisory\n")
+    assert main(["--config", str(tmp_path / "hook.conf"), "--root", str(tmp_path), "--json"]) == 0
+    given = {r["check"]: r["severity"] for r in json.loads(capsys.readouterr().out)["results"]}
+    assert (given["packages"], given["stdlib"], given["goroot"]) == ("required", "advisory", "required")

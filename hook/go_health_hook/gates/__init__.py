@@ -127,6 +127,11 @@ def main(argv: Sequence[str]) -> int:
     from go_health_hook.text import clean
 
     def run() -> int:
+        if "SYSTEMD_LOG_LEVEL" in os.environ:
+            from go_health_hook.run import log
+
+            if log.wanted():
+                log.enable()
         if argv[:1] and argv[0] in names():
             return answer(argv[0], Call(argv[1:]))
         raise BadInput(f"no gate {clean(' '.join(argv[:1]))!r}", hint=f"it is one of: {', '.join(names())}")

@@ -16,6 +16,7 @@ import threading
 import time
 
 from go_health_hook.deadline import Deadline
+from go_health_hook.run import log
 from go_health_hook.run.command import Command
 from go_health_hook.run.progress import tend
 from go_health_hook.run.result import MAX_OUTPUT, Result
@@ -112,6 +113,7 @@ class Running:
                     **self._command.options,
                 )
                 _live[self._process.pid] = self._process
+            log.started(self._command.argv)
         except (OSError, subprocess.SubprocessError) as error:
             self._not_started(error)
         finally:
@@ -307,6 +309,7 @@ class Running:
                 host().struck = True
             else:
                 self.result.status = code
+        log.ended(self.result, time.monotonic() - self.started)
 
     def _finish(self) -> None:
         self._close_stdin()

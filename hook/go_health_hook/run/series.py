@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook.run import log
 from go_health_hook.run.process import run
 from go_health_hook.run.result import Result
 from go_health_hook.run.sandbox import Sandbox, host
@@ -36,7 +37,7 @@ def run_series(
         # No shell in that root: one by one, then.
         return [_run_alone(command, deadline, env, sandbox) for command in commands]
     out, err = _parted(whole.stdout, mark), _parted(whole.stderr, mark)
-    results = []
+    results: list[Result] = []
     for i, command in enumerate(commands):
         result = Result(command)
         result.repeat = lambda command=command: _run_alone(command, deadline, env, sandbox)
@@ -46,6 +47,8 @@ def run_series(
         status = out[i][1] if i < len(out) else None
         if status is None:
             result.timed_out, result.overflow = whole.timed_out, whole.overflow
+            if whole.timed_out and not any(earlier.timed_out for earlier in results):
+                log.unanswered(f"{' '.join(command)} did not answer, of several that run in turn")
             if not whole.timed_out and not whole.overflow:
                 result.error = f"was cut off: the shell that ran it {whole.why()}"
         elif status > 128:

@@ -12,6 +12,7 @@ import time
 
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import HookError
+from go_health_hook.run import log
 from go_health_hook.run.progress import tend
 from go_health_hook.run.scratch import sweep_scratch
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # How long one that was killed may take to go before it is left behind (seconds), and one that ends by itself.
 REAP_SECONDS = 0.01
 END_SECONDS = 0.2
+MOST_TOLD = 20  # processes that had not answered
 
 
 LOOK = "look for a want of memory or a crash: journalctl -k, coredumpctl"
@@ -55,6 +57,21 @@ def kill_tree(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def _tell_unanswered(worker: int) -> None:
+    """Put into the journal what a worker that is to be ended waits for."""
+    below = [worker]
+    for pid in below:
+        below += children(pid)
+        if len(below) > MOST_TOLD:
+            break
+    for pid in below[1:]:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace").strip()
+            log.unanswered(f"had not answered when time ran out: {words}")
+    if len(below) == 1:
+        log.unanswered("had not answered when time ran out: a process of the hook that waits for no program")
+
+
 def _let_go_of(keep: set[int]) -> None:
     """Close what was inherited, so that a worker left behind holds no pipe open on which somebody waits for its end."""
     null = os.open(os.devnull, os.O_RDWR)
@@ -84,6 +101,7 @@ def stay(seconds: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)
+    log.release()
 
 
 ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -104,6 +122,7 @@ class Worker:
 
     def __init__(self, work: Callable[[Callable[[object], None]], None], outlive: int = 0) -> None:
         self.finished = False
+        self.late = False
         self.outlive = outlive
         self._status: int | None = None
         self._buffer = b""
@@ -139,7 +158,7 @@ class Worker:
                 _let_go_of(keep={write})
                 stay(outlive)
             else:
-                _let_go_of(keep={write, watched})
+                _let_go_of(keep={write, watched, *log.kept()})
                 threading.Thread(target=_die_with_parent, args=(watched,), daemon=True).start()
             work(send)
             status = 0
@@ -172,6 +191,7 @@ class Worker:
             pause = tend(deadline)
             left = deadline.remaining()
             if left <= 0:
+                self.late = True
                 return
             ready = [fd for fd, _ in poll.poll(min(left, pause) * 1000 + 1)]
             if set(ready) & {*watched}:
@@ -195,6 +215,8 @@ class Worker:
         if not self.finished:
             if self.outlive:
                 return
+            if self.late:
+                _tell_unanswered(self.pid)
             kill_tree(self.pid)
             sweep_scratch()
         limit = time.monotonic() + (END_SECONDS if self.finished else REAP_SECONDS)
