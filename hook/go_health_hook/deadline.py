@@ -50,7 +50,7 @@ class Deadline:
     """A point in time on the monotonic clock. All figures are seconds.
 
     Without `ceiling` all time counts. With it, credited time does not, until `ceiling` seconds have passed on the wall
-    clock; the ceiling is never below the budget.
+    clock; the ceiling is never below the budget. Such a deadline is made in the outermost process, before it forks.
     """
 
     __slots__ = ("_since", "budget", "ceiling", "clock", "started")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -19,6 +20,7 @@ from tests.testbed.quota import CGROUPS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+LINK = "pkg/tool/linux_amd64/link"
 # sh -c ENTER GROUP COMMAND…: become a member of the group, then the command.
 ENTER = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
 
@@ -42,25 +44,38 @@ def busy_loops(count: int, group: Path | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def cold_disk(version: str) -> Iterator[Path]:
-    """A GOROOT on a disk of its own, of which nothing is in memory yet."""
+def cold_disk(version: str, other_link: str = "") -> Iterator[Path]:
+    """A GOROOT on a disk of its own, of which nothing is in memory yet; with the linker of another release."""
 
     def build(new: Path) -> None:
         disks.copy_go(version, new / "root/go")
+        if other_link:
+            (new / "root/go" / LINK).unlink()
+            shutil.copy2(disks.toolchain(other_link) / LINK, new / "root/go" / LINK)
         disks.file_system(new / "root", new / "disk.img", "600M")
         cache.remove(new / "root")
 
-    image = cache.built(f"cold-go-{version}", [Path(disks.__file__), version], build) / "disk.img"
+    image = cache.built(f"cold-go-{version}", [Path(disks.__file__), version, other_link], build) / "disk.img"
     place = Path(tempfile.mkdtemp(prefix="cold-", dir="/mnt"))
     place.chmod(0o755)
     done = subprocess.run(["mount", "-o", "loop,ro", image, place], stderr=subprocess.PIPE, text=True, check=False)
     try:
         if done.returncode:
             pytest.skip(f"no loop device to make a slow disk of: {done.stderr.strip()}")
+        _forget(place)
         yield place / "go"
     finally:
         subprocess.run(["umount", place], check=False)
         place.rmdir()
+
+
+def _forget(folder: Path) -> None:
+    """Have the kernel drop what it has read of the files: another namespace may have kept the file system mounted."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            fd = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
 
 
 @contextlib.contextmanager

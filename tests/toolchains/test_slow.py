@@ -78,6 +78,23 @@ def test_healthy_go_on_a_cold_slow_disk_is_not_held_back(hook: Hook, limit: dict
     assert_not_held_back(report)
 
 
+def test_cold_run_reads_little(hook: Hook) -> None:
+    """The machine's own toolchain has an index that lasts, and reads 6 MB less."""
+    with slow.cold_disk("1.27.3") as goroot, slow.throttled(goroot, bytes_per_second=1 << 40) as group:
+        report = judged(hook, group, goroot)
+        assert slow.bytes_read(group, goroot) < 64_000_000
+    assert report["verdict"] == "allow"
+    version = next(result for result in report["results"] if result["check"] == "version")
+    assert "link, built with" in version["evidence"]
+
+
+def test_cold_tool_of_another_release_is_seen_without_running_it(hook: Hook) -> None:
+    with slow.cold_disk("1.27.3", other_link="1.25.5") as goroot:
+        status, report = hook.judge(goroot)
+    assert status == 1
+    assert "link was built with go1.25.5" in report["reason"]
+
+
 def test_starved_run_ends_at_the_ceiling_and_is_not_judged(hook: Hook, tmp_path: Path) -> None:
     settings = tmp_path / "settings.conf"
     settings.write_text("[budget]\nceiling = 4\n")

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
-from go_health_hook.go import goenv
+from go_health_hook.go import buildinfo, elf, goenv
 from go_health_hook.go.versions import Version, parse_version
 from go_health_hook.text import first_line
 
@@ -24,15 +25,18 @@ class Answers:
     """The results of `go env`, `go version`, each tool's -V=full, compiling a small source and parsing the key modules.
 
     A tool that cannot run on this machine is not asked: `tools` and `parsed` leave it out, `compiled` is then None.
-    `as_users` are commands that heed go.env, run only where it has settings that matter.
+    `built` has the release of those that are not asked, since their files tell it and are not in memory. `as_users` are
+    commands that heed go.env, run only where it has settings that matter.
     """
 
-    __slots__ = ("as_users", "compiled", "env", "parsed", "tools", "version")
+    __slots__ = ("as_users", "built", "compiled", "env", "parsed", "tools", "version")
 
     def __init__(self, context: Context) -> None:
         toolchain = context.toolchain
         commands = [[toolchain.go, "version"], ["-GOROOT", toolchain.go, "env", *ENV_NAMES]]
-        asked = [name for name in VERSIONED if not toolchain.broken(toolchain.tool(name))]
+        self.built = {name: _release_on_disk(context, name) for name in VERSIONED if name != "compile"}
+        self.built = {name: release for name, release in self.built.items() if release}
+        asked = [n for n in VERSIONED if n not in self.built and not toolchain.broken(toolchain.tool(n))]
         commands += [[toolchain.tool(name), "-V=full"] for name in asked]
         if "compile" in asked:
             commands.append([toolchain.tool("compile"), "-o", "/dev/null", "-p", "probe", toolchain.probe("answer.go")])
@@ -95,6 +99,40 @@ def settings_of(context: Context) -> dict[str, str]:
 
     settings: dict[str, str] = context.shared("go.env", read)
     return settings
+
+
+def _release_on_disk(context: Context, name: str) -> str:
+    """Return the Go release that a tool was built with, where that is in its file and most of the file is on disk only.
+
+    To run such a tool means to read all of it from the disk. Empty where it has to be run: what is in memory costs
+    nothing, and what is linked dynamically may find no library.
+    """
+    toolchain = context.toolchain
+    if toolchain.broken(toolchain.tool(name)):
+        return ""
+    try:
+        with open(context.subject.open(toolchain.tool(name)), "rb", buffering=0) as file:
+            if _in_memory(file.fileno()):
+                return ""
+            executable = buildinfo.open_elf(file.fileno())
+            if any(segment.kind == elf.INTERPRETER for segment in executable.segments()):
+                return ""
+            return buildinfo.of_elf(executable).version
+    except (OSError, buildinfo.NotGo, elf.NotElf):
+        return ""
+
+
+def _in_memory(fd: int) -> bool:
+    """Return whether a file is in the page cache, by samples of it; true where the file system cannot tell."""
+    size = os.fstat(fd).st_size
+    try:
+        for part in (1, 2, 3):
+            os.preadv(fd, [bytearray(1)], size * part // 4, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except (OSError, AttributeError):
+        pass
+    return True
 
 
 def _sources(context: Context, module: str) -> list[str]:

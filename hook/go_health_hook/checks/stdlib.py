@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shlex
 import threading
-import time
 
 from go_health_hook.checks import Context
 from go_health_hook.checks._answers import answers, own_version, settings_of, unparsed
@@ -91,13 +90,12 @@ class _Listing:
         self.context = context
         self.modules = modules
         self.cache = build_cache(context.toolchain)
-        self.patience = context.deadline.remaining() * PATIENCE
+        self.patience = context.deadline.within(context.deadline.remaining() * PATIENCE)
         self.first: Running | None = None
         self.answer: Result | None = None
         self.error: Exception | None = None
         # A program belongs to the thread that started it, and this check's thread may have to start a second one.
         self.thread = threading.Thread(target=self._run, daemon=True)
-        self.begun = time.monotonic()
         self.thread.start()
 
     def _run(self) -> None:
@@ -109,7 +107,8 @@ class _Listing:
 
     def result(self) -> Result:
         """Return what `go list` answered. Raises Unsandboxed."""
-        self.thread.join(max(0.0, self.begun + self.patience - time.monotonic()) if self.cache else None)
+        while self.thread.is_alive() and not (self.cache and self.patience.expired):
+            self.thread.join(self.patience.remaining() if self.cache else None)
         first = self.answer
         if self.error is not None:
             raise self.error
@@ -127,7 +126,10 @@ class _Listing:
 
 def _list(context: Context, modules: list[str], cache: str) -> Running:
     toolchain = context.toolchain
-    env = toolchain.cache_environment(cache)
+    # An index of all packages pays only where it is kept: to make one reads twice as much as to do without. Collecting
+    # garbage costs half of the CPU time, and the command is gone before it would need that memory.
+    fast = {"GOGC": "400"} if cache else {"GOGC": "off", "GODEBUG": "goindex=0"}
+    env = {**fast, **toolchain.cache_environment(cache)}
     sandbox = toolchain.sandbox(writable=cache, own_settings=goenv.unusual(settings_of(context)))
     argv = [toolchain.go, "list", "-deps", "-f", sources.FORMAT, "runtime", *modules]
     return toolchain.start(argv, context.deadline, env=env, sandbox=sandbox)

@@ -45,6 +45,12 @@ def check(context: Context) -> Finding:
             # The words of cmd/go's own error (golang/go#57685).
             mixed = f"mixed GOROOT: {name} version {wrong} does not match go tool version {version}"
             return broken(context, mixed, evidence)
+    for name, release in given.built.items():
+        evidence[f"{name}, built with"] = release
+        wrong = _differs(version, release)
+        if wrong:
+            mixed = f"mixed GOROOT: {name} was built with {wrong}, which does not match go tool version {version}"
+            return broken(context, mixed, evidence)
     formatter = _gofmt(context)
     evidence["gofmt, built with"] = formatter
     wrong = _differs(version, formatter) if formatter else ""

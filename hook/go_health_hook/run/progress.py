@@ -9,6 +9,7 @@ stall information would say less, and EL has it switched off.
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 from go_health_hook.deadline import IDLE, RAN
@@ -236,6 +237,7 @@ class Watch:
         self.account = Account()
         self.last = started
         self.pause = FIRST
+        self.lock = threading.Lock()
 
     def look(self, left: float) -> float:
         """Look if it is time to, with `left` seconds until the end; return the seconds until the next look."""
@@ -265,5 +267,10 @@ def tend(deadline: Deadline) -> float:
         return 3600.0
     if clock.watch is None:
         clock.watch = Watch(clock, deadline.started)
-    pause: float = clock.watch.look(deadline.remaining())
+    if not clock.watch.lock.acquire(blocking=False):
+        return OFTEN  # another thread looks
+    try:
+        pause: float = clock.watch.look(deadline.remaining())
+    finally:
+        clock.watch.lock.release()
     return pause
