@@ -9,6 +9,7 @@ import threading
 import time
 
 from go_health_hook import checks
+from go_health_hook.checks._remedies import install
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput, NotJudged
 from go_health_hook.go import maxprocs
@@ -120,7 +121,7 @@ class _Run:
         if self._nothing and config.get("toolchain", "required"):
             # Asked for by a setting of its own, so it blocks whatever the severity of the check that would have looked.
             missing = Finding(
-                FAIL, "no Go toolchain is installed", "dnf install golang, or set required = no in [toolchain]"
+                FAIL, "no Go toolchain is installed", f"{install('golang')}, or set required = no in [toolchain]"
             )
             missing.check = "goroot"
             examination.findings = [missing, *(f for f in examination.findings if f.check != missing.check)]

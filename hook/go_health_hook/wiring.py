@@ -224,6 +224,8 @@ class Wiring:
             wired: Wired = module.wired(self.view)
             wired.name = name
             self.gates.append(wired)
+        found = [module.details(self.view) for module in gates.values() if hasattr(module, "details")]
+        self.details: dict[str, Any] | None = next((entry for entry in found if entry is not None), None)
         self.unread = self._unread()
         self.timers = self._timers(timers)
 

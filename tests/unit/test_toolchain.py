@@ -89,7 +89,7 @@ def test_a_go_that_leads_to_what_is_left_is_judged(tmp_path: Path) -> None:
         ("usr/lib/golang", "running", False, "dnf distro-sync"),
         ("usr/lib/golang", "running", True, "rpm-ostree upgrade"),
         ("usr/lib/golang", "root", True, "dnf distro-sync"),
-        ("usr/lib/golang", "staged", True, "To drop it: rpm-ostree cleanup -p"),
+        ("usr/lib/golang", "staged", True, "rpm-ostree cleanup -p drops this update"),
         ("usr/local/go", "running", False, "remove /usr/local/go first, then unpack"),
         ("usr/local/go", "running", True, "remove /usr/local/go first, then unpack"),
         ("usr/local/go", "staged", True, "wait for a build whose Go is whole"),
@@ -101,6 +101,7 @@ def test_the_remedy_is_in_the_words_of_what_installed_it(
     plant(tmp_path, goroot)
     (tmp_path / "ostree-booted").touch()
     monkeypatch.setattr(ostree, "BOOTED", str(tmp_path / ("ostree-booted" if on_ostree else "none")))
+    monkeypatch.setattr(ostree, "driver", lambda: "rpm-ostree")
     subject = Subject(kind, str(tmp_path))
     toolchain = find(subject)
     assert toolchain

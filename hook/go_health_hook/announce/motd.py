@@ -11,7 +11,7 @@ import os
 import time
 
 from go_health_hook import files
-from go_health_hook.announce import journal
+from go_health_hook.announce import journal, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,20 +53,20 @@ def text(state: dict[str, Any], now: float) -> str:
         lines = [_head(blocks[0]["since"], now)]
         for block in blocks[:3]:
             times = f"{block['count']} times" if block["count"] > 1 else "once"
-            lines += _remedied(f"{block['gate']}, {times}: {block['reason']}", block["remedy"])
+            lines += _remedied(f"{record.label(block['gate'])}, {times}: {block['reason']}", block["remedy"])
         if len(blocks) > 3:
             lines += _wrap(f"and {len(blocks) - 3} more")
     elif state["broken"]:
         broken = state["broken"]
         lines = [f"The Go toolchain on this machine is broken since {when(broken['since'])}."]
-        lines += _remedied(f"{broken['gate']}: {broken['reason']}", broken["remedy"])
+        lines += _remedied(f"{record.label(broken['gate'])}: {broken['reason']}", broken["remedy"])
     else:
         late = [u for u in state["unjudged"].values() if now - u["since"] >= DAY and u["gate"] != "check"]
         if not late:
             return ""
         first = min(late, key=lambda u: float(u["since"]))
         lines = [f"WARNING: since {when(first['since'])} updates pass without a check of their Go."]
-        lines += _wrap(f"{first['gate']}: {first['reason']}")
+        lines += _wrap(f"{record.label(first['gate'])}: {first['reason']}")
     lines.append("  look: go-health-hook status")
     if blocks:
         lines.append("  update anyway: go-health-hook override --for 2h --reason TEXT")
@@ -104,7 +104,18 @@ def write(state: dict[str, Any], now: float, path: str = PATH, wanted: bool = Tr
             os.unlink(path)
         return
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    files.replace(path, message)
+    files.replace(path, _apart(path) + message)
+
+
+def _apart(path: str) -> str:
+    """Return a line break where the message before ours has none at its end, as greenboot-rs's boot-status."""
+    directory, name = os.path.split(path)
+    try:
+        before = max((n for n in os.listdir(directory) if n < name and not n.startswith(".")), default="")
+        with open(os.open(f"{directory}/{before}", os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            return "" if file.read(1 << 16)[-1:] in (b"", b"\n") else "\n"
+    except OSError:
+        return ""
 
 
 def begin(state: dict[str, Any], now: float, path: str = PATH) -> None:
@@ -112,4 +123,4 @@ def begin(state: dict[str, Any], now: float, path: str = PATH) -> None:
     message = text(state, now)
     if message:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        files.replace(path, message, only_new=True)
+        files.replace(path, _apart(path) + message, only_new=True)

@@ -14,6 +14,7 @@ import time
 from go_health_hook.announce import journal, metrics, motd, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_INTERNAL, EXIT_TIMEOUT, HookError
+from go_health_hook.linux import container
 from go_health_hook.run.worker import Worker
 from go_health_hook.text import clean
 
@@ -61,6 +62,8 @@ def publish(
 
 def publish_entry(new: dict[str, Any], announce: Mapping[str, Any], *, root: str = "/", wait: float = 0.0) -> None:
     """Announce one run as `publish` does, given its record.entry."""
+    if root == "/" and container.is_build():
+        return  # the verdict on a machine that builds images is no machine's that is made of them
     _announce(lambda state: record.take(state, new), new, announce, root, wait)
 
 
@@ -278,12 +281,13 @@ def _of_run(new: dict[str, Any], held: float) -> Entry:
         ("EXIT_STATUS", str(new["exit_status"])),
         ("ELAPSED", f"{new['elapsed_s']:.3f}"),
     ]
-    return kind, f"{head} ({gate}): {new['reason']}", priority, fields
+    return kind, f"{head} ({record.label(gate)}): {new['reason']}", priority, fields
 
 
 def _of_release(block: dict[str, Any]) -> Entry:
     held = max(0.0, block["until"] - block["since"])
-    message = f"Updates are no longer held back by {block['gate']}: it was {motd.span(held)}, {block['count']} refused"
+    gate = record.label(block["gate"])
+    message = f"Updates are no longer held back by {gate}: it was {motd.span(held)}, {block['count']} refused"
     fields = [
         ("GO_HEALTH_GATE", block["gate"]),
         ("GO_HEALTH_REASON", block["reason"]),

@@ -42,6 +42,15 @@ class StateError(HookError):
     """The state cannot be read or written; never a reason to hold an update back."""
 
 
+# What people call a gate where its name in commands and records is an updater's that may not be here.
+LABELS = {"rpm-ostree": "automatic updates"}
+
+
+def label(gate: str) -> str:
+    """Return what people call a gate."""
+    return LABELS.get(gate, gate)
+
+
 def empty() -> dict[str, Any]:
     """A state in which nothing has happened yet."""
     return {"schema": 1, "gates": {}, "blocks": {}, "history": [], "broken": None, "unjudged": {}}

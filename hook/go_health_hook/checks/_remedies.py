@@ -18,6 +18,8 @@ from __future__ import annotations
 import shlex
 
 from go_health_hook.checks._owners import owners
+from go_health_hook.errors import HookError
+from go_health_hook.linux import image
 from go_health_hook.run import control
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, NOT_JUDGED, TIMEOUT, WARN, Finding
@@ -27,10 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from go_health_hook.checks import Context
+    from go_health_hook.linux.deployments import State
+    from go_health_hook.linux.image import ImageSystem
     from go_health_hook.run.result import Result
 
     Evidence = Mapping[str, object]
 
+# To read the deployments of an image system (seconds).
+READ_SECONDS = 2.0
 SILENCE = "set {check} = advisory in [checks] of /etc/go-health-hook.conf"
 
 
@@ -38,17 +44,15 @@ def reinstall(context: Context) -> tuple[str, str]:
     """Return what to do about a toolchain that is damaged, incomplete or of several releases, and its key."""
     goroot = context.toolchain.goroot
     if context.subject.kind == "staged":
-        return (
-            "wait for a build whose Go is whole: this one does not become the default. "
-            "To drop it: rpm-ostree cleanup -p, or ostree admin undeploy 0"
-        ), "keep-out"
+        system = image.here()
+        drop = f"{system.drop()} drops this update; or " if system else ""
+        return f"{drop}wait for a build whose Go is whole: this one does not become the default", "keep-out"
     packages = [p.name for p in owners(context).family]
     if not packages and not goroot.startswith("/usr/lib"):
         return f"remove {clean(goroot)} first, then unpack the archive of one release there", "unpack"
-    if context.subject.kind == "running" and goroot.startswith("/usr/") and _on_image():
-        return (
-            "deploy a build whose Go is whole (rpm-ostree upgrade, bootc upgrade), or go back: rpm-ostree rollback"
-        ), "redeploy"
+    system = image.here() if context.subject.kind == "running" and goroot.startswith("/usr/") else None
+    if system is not None:
+        return system.repair(_deployments(system, context)), "redeploy"
     names = "'golang*'"
     if packages and not any(name.startswith("golang") for name in packages):
         names = " ".join(shlex.quote(name) for name in sorted(set(packages)))
@@ -115,7 +119,14 @@ WANTS = (
 )
 
 
-def _on_image() -> bool:
-    from go_health_hook.linux import image
+def install(package: str) -> str:
+    """Return the command that installs a package on this machine, or how it gets into its image."""
+    system = image.here()
+    return system.install(package) if system else f"dnf install {package}"
 
-    return image.here() is not None
+
+def _deployments(system: ImageSystem, context: Context) -> State | None:
+    try:
+        return system.read(context.deadline.within(READ_SECONDS))
+    except HookError:
+        return None

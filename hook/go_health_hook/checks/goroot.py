@@ -8,7 +8,7 @@ import shlex
 
 from go_health_hook.checks import Context
 from go_health_hook.checks._answers import ENV_NAMES, answers, own_version, settings_of
-from go_health_hook.checks._remedies import SILENCE, broken, failed, not_judged, reinstall
+from go_health_hook.checks._remedies import SILENCE, broken, failed, install, not_judged, reinstall
 from go_health_hook.go import goenv, trust
 from go_health_hook.go.versions import parse_version
 from go_health_hook.text import clean, first_line
@@ -59,16 +59,16 @@ def _foreign(toolchain: Toolchain, hindrance: trust.Hindrance, evidence: dict[st
             summary, f"if only root is to change it: chmod -R go-w {goroot}; else {silence}", "chmod", evidence
         )
     remedy = (
-        "to have a Go judged, put one that only root can change in /usr/local or /opt, or dnf install golang, and name "
-        f"it in [toolchain] goroot of /etc/go-health-hook.conf; else {silence}"
+        f"to have a Go judged, put one that only root can change in /usr/local or /opt, or {install('golang')}, "
+        f"and name it in [toolchain] goroot of /etc/go-health-hook.conf; else {silence}"
     )
     return not_judged(summary, remedy, "move", evidence)
 
 
 def _where(context: Context) -> str:
     if context.config.get("toolchain", "goroot") != "auto":
-        return "mend [toolchain] goroot in /etc/go-health-hook.conf, or install Go there"
-    return "point it at a GOROOT, or remove it if Go is no longer wanted: dnf install golang puts one in place"
+        return "correct [toolchain] goroot in /etc/go-health-hook.conf, or install Go there"
+    return f"point it at a GOROOT, or remove it if Go is no longer wanted; to put one in place: {install('golang')}"
 
 
 def _incomplete(context: Context) -> str:

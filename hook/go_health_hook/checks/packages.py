@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from go_health_hook.checks import Context
 from go_health_hook.checks._owners import owners
+from go_health_hook.checks._remedies import reinstall
+from go_health_hook.linux import image
 from go_health_hook.linux.rpmdb import changed
 from go_health_hook.verdict import FAIL, PASS, SKIP, Finding
 
@@ -24,12 +26,21 @@ def check(context: Context) -> Finding:
     names = " ".join(sorted(p.name for p in given.packages))
     mixed = given.mixed()
     if mixed:
-        return Finding(FAIL, mixed, f"bring them to one release: dnf distro-sync {names}", evidence)
+        return Finding(FAIL, mixed, _repair(context, f"bring them to one release: dnf distro-sync {names}"), evidence)
     wrong = changed(given, context.subject, context.toolchain.goroot, context.deadline, context.deep)
     if wrong:
         evidence.update({f"difference {i}": line for i, line in enumerate(wrong[:MAX_SHOWN], 1)})
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        return Finding(FAIL, f"differs from its packages: {wrong[0]}{more}", f"dnf reinstall {names}", evidence)
+        return Finding(
+            FAIL, f"differs from its packages: {wrong[0]}{more}", _repair(context, f"dnf reinstall {names}"), evidence
+        )
     what = given.go or given.packages[0]
     others = f" and {len(given.packages) - 1} more" if len(given.packages) > 1 else ""
     return Finding(PASS, f"as installed by {what.nevra}{others}", "", evidence)
+
+
+def _repair(context: Context, command: str) -> str:
+    """Return dnf's command, or on an image system, whose packages dnf cannot change, what a new build would need."""
+    if image.here() is None or context.subject.kind not in ("running", "staged"):
+        return command
+    return reinstall(context)[0]

@@ -9,6 +9,7 @@ from go_health_hook import override, policy
 from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.examine import examine
+from go_health_hook.linux import container
 from go_health_hook.report import table
 from go_health_hook.run.worker import bounded
 from go_health_hook.subject import Subject
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace, settings: Config) -> int:
     examination = examine(subject, settings, deadline, goroot=args.goroot, deep=args.deep)
     policy.settle(
         examination,
-        policy.Case(by_hand=True, starved_blocks=settings.get("budget", "starved") == "block"),
+        # The limits of the machine that builds an image are not those of the machines that run it.
+        policy.Case(by_hand=not container.is_build(), starved_blocks=settings.get("budget", "starved") == "block"),
     )
     overridden = bounded(_override, Deadline(max(deadline.remaining(), LOOK)), None, dead=None)
     if args.json:

@@ -10,6 +10,7 @@ from go_health_hook import VERSION, gates, override
 from go_health_hook.announce import motd, publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
+from go_health_hook.gates import _image_status
 from go_health_hook.report.style import Style
 from go_health_hook.text import clean
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wiring
@@ -105,6 +106,7 @@ def gather(wiring: Wiring, state: dict[str, Any], now: float, damage: str = "") 
         "not_judged": unjudged,
         "state_error": damage,
         "unread_settings": wiring.unread,
+        "image": wiring.details,
         "timers": wiring.timers,
         "verdicts": sorted(state["gates"].values(), key=lambda run: -run["time"]),
         "blocks": sorted(blocks.values(), key=lambda block: block["since"]),
@@ -157,16 +159,24 @@ def _lines(report: dict[str, Any], style: Style, detail: Detail) -> list[str]:
     lines = [style.paint(style.wrap(_headline(report), 2, 2), "1;31" if bad else "1")]
     for block in report["blocks"][: detail.blocks]:
         times = "once" if block["count"] == 1 else f"{block['count']} times"
-        lines.append(row(block["gate"], f"{times} since {motd.when(block['since'])}: {block['reason']}", "31"))
+        lines.append(row(_column(block["gate"]), f"{times} since {motd.when(block['since'])}: {block['reason']}", "31"))
         lines += remedy(block["remedy"])
     if len(report["blocks"]) > detail.blocks:
-        lines.append(row("and", ", ".join(block["gate"] for block in report["blocks"][detail.blocks :]), "31"))
+        lines.append(
+            row("and", ", ".join(record.label(block["gate"]) for block in report["blocks"][detail.blocks :]), "31")
+        )
     if report["broken"] and not report["blocks"]:
         broken = report["broken"]
-        lines.append(row(broken["gate"], f"since {motd.when(broken['since'])}: {broken['reason']}", "31"))
+        lines.append(row(_column(broken["gate"]), f"since {motd.when(broken['since'])}: {broken['reason']}", "31"))
         lines += remedy(broken["remedy"])
     for entry in report["not_judged"][: detail.blocks]:
-        lines.append(row("not judged", f"{entry['gate']}, since {motd.when(entry['since'])}: {entry['reason']}", "33"))
+        lines.append(
+            row(
+                "not judged",
+                f"{record.label(entry['gate'])}, since {motd.when(entry['since'])}: {entry['reason']}",
+                "33",
+            )
+        )
     if report["override_line"]:
         lines.append(row("override", report["override_line"], "33"))
     lines.append("Gates")
@@ -174,13 +184,15 @@ def _lines(report: dict[str, Any], style: Style, detail: Detail) -> list[str]:
         if gate["state"] == NOT_HERE:
             continue
         bad = gate["state"] == NOT_WIRED
-        lines.append(row(gate["gate"], f"{gate['state']}: {gate['how']}", "31" if bad else "32"))
+        lines.append(row(_column(gate["gate"]), f"{gate['state']}: {gate['how']}", "31" if bad else "32"))
         lines += remedy(gate["remedy"] if bad else "")
-    away = [gate["gate"] for gate in report["gates"] if gate["state"] == NOT_HERE]
+    away = [record.label(gate["gate"]) for gate in report["gates"] if gate["state"] == NOT_HERE]
     if away:
         lines.append(row("not here", ", ".join(away)))
     for setting in report["unread_settings"][: detail.unread]:
         lines.append(row("not read", f"{setting['key']} in {setting['place']}: {setting['why']}", "33"))
+    if report["image"]:
+        lines += [row("images", line, most=2) for line in _image_status.rows(report["image"])]
     if report["timers"]:
         lines.append("Timers")
         lines += [row("", _timer(timer)) for timer in report["timers"][: detail.timers]]
@@ -189,12 +201,17 @@ def _lines(report: dict[str, Any], style: Style, detail: Detail) -> list[str]:
     verdicts = [run for run in report["verdicts"] if run["gate"] not in held]
     if verdicts and detail.verdicts:
         lines.append("Last verdicts")
-        lines += [row(run["gate"], _verdict(run), most=1) for run in verdicts[: detail.verdicts]]
+        lines += [row(_column(run["gate"]), _verdict(run), most=1) for run in verdicts[: detail.verdicts]]
     if not report["verdicts"]:
         lines.append(row("no verdicts", "yet: they come with the next update; try go-health-hook --dry-run"))
     if report["state_error"]:
         lines.append(row("record", report["state_error"], "33", most=2))
     return lines
+
+
+def _column(gate: str) -> str:
+    """Return what people call a gate, as short as the first column needs it."""
+    return record.label(gate).split()[0]
 
 
 def _verdict(run: dict[str, Any]) -> str:
@@ -219,6 +236,9 @@ def _headline(report: dict[str, Any]) -> str:
         return f"{head}: Go is broken since {motd.when(report['broken']['since'])}"
     if any(gate["state"] == NOT_WIRED for gate in report["gates"]):
         return f"{head}: nothing is held back, but a gate is not wired in"
+    foreign = _image_status.foreign_lock(report["image"])
+    if foreign:
+        return f"{head}: nothing is held back, but somebody else has locked {foreign}"
     if report["could_not_judge"]:
         return f"{head}: nothing is held back, but a gate could not judge: {', '.join(report['could_not_judge'])}"
     if report["state_error"]:

@@ -10,6 +10,7 @@ and, where it has them,
     TIMERS      timers of the updater's that `status` shows
     REMEDY      its updater's words for a finding's remedy, by the finding's `remedy_key`
     UNREAD      settings that people give its updater and no program reads (see wiring.UNREAD)
+    details(view) facts that `status` shows besides, or None (see gates/_image_status.py)
     holds(view) whether its last block stands although no updater calls it
 """
 

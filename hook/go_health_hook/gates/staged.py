@@ -13,7 +13,7 @@ from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
 from go_health_hook.examine import examine, severities
-from go_health_hook.gates import _refused
+from go_health_hook.gates import _image_status, _refused
 from go_health_hook.gates._locking import DISCARD_SECONDS, LOCK_SECONDS, READ_SECONDS, Lock
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, kept, overridden, say, say_override, say_remedies
 from go_health_hook.linux import image, zincati
@@ -26,6 +26,7 @@ from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired, add_to_imag
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from go_health_hook.config import Config
     from go_health_hook.gates import Call
@@ -396,6 +397,11 @@ def wired(view: View) -> Wired:
         return Wired(NOT_WIRED, f"no target wants {PATH_UNIT}", f"systemctl add-wants multi-user.target {PATH_UNIT}")
     only_warns = view.config.get("ostree", "on-failure") == "warn"
     return Wired(WIRED, f"{PATH_UNIT} and the guard at shutdown{', warns only' if only_warns else ''}")
+
+
+def details(view: View) -> dict[str, Any] | None:
+    """Return what `status` shows of an image system; None for another root than the running one."""
+    return None if view.base else _image_status.details(view.deadline)
 
 
 def holds(view: View) -> bool:

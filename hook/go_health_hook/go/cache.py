@@ -8,6 +8,7 @@ import os
 import stat
 
 from go_health_hook import files
+from go_health_hook.linux import container
 from go_health_hook.run.sandbox import host
 
 TYPE_CHECKING = False
@@ -40,8 +41,8 @@ def build_cache(toolchain: Toolchain) -> str:
             path = f"{home}/go-health-hook/{_name(toolchain)}"
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         else:
-            if not host().bwrap:
-                return ""  # nobody could not reach it
+            if not host().bwrap or container.is_build():
+                return ""  # user nobody could not reach it; in an image nothing is to be left
             with contextlib.suppress(FileExistsError):
                 os.mkdir(SYSTEM, 0o700)
             info = os.lstat(SYSTEM)

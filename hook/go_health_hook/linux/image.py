@@ -94,6 +94,17 @@ class ImageSystem:
         """Return the command line that updates by hand."""
         raise NotImplementedError
 
+    def install(self, package: str) -> str:
+        """Return how a package gets into the image."""
+        raise NotImplementedError
+
+    def repair(self, state: State | None) -> str:
+        """Return what makes a broken Go of the running image whole, a command line first."""
+        update = f"{self.upgrade()} && systemctl reboot, once a build with a Go that works is out"
+        if state is None or state.previous is None:
+            return update
+        return f"{self.roll_back(state)}: back to {state.previous.name}; or {update}"
+
 
 def backends() -> list[type[ImageSystem]]:
     """Return all backends."""
