@@ -95,8 +95,8 @@ class ImageSystem:
         raise NotImplementedError
 
     def install(self, package: str) -> str:
-        """Return how a package gets into the image."""
-        raise NotImplementedError
+        """Return how a package gets into the image; where no program layers packages, into its build."""
+        return f"add {package} to the image: RUN dnf install -y {package} in its Containerfile"
 
     def repair(self, state: State | None) -> str:
         """Return what makes a broken Go of the running image whole, a command line first."""

@@ -193,10 +193,8 @@ class Ostree(ImageSystem):
         return "ostree admin upgrade" if program == "ostree" else f"{program} upgrade"
 
     def install(self, package: str) -> str:
-        """See ImageSystem. Without rpm-ostree packages come in where the image is built."""
-        if driver() == "rpm-ostree":
-            return f"rpm-ostree install {package}"
-        return f"add {package} to the image: RUN dnf install -y {package} in its Containerfile"
+        """See ImageSystem."""
+        return f"rpm-ostree install {package}" if driver() == "rpm-ostree" else super().install(package)
 
     def _locked(self, program: str, arguments: list[str], deadline: Deadline) -> Result:
         """Run a command that waits for the lock on the sysroot. Raises Busy where it waits too long."""
