@@ -10,8 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.bench.measure import peak_mib, quiet, row, seconds, side_by_side
-from tests.toolchains.test_breakages import MISBEHAVIOUR
-from tests.toolchains.trees import CACHE, TOP, build_badgo
+from tests.toolchains.trees import CACHE, MISBEHAVIOUR, TOP, build_badgo
 
 VERSION = "1.27.3"
 CHECKS = ["goroot", "version", "stdlib", "cgroup", "gomaxprocs"]

@@ -18,26 +18,11 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.errors import HookError
 from go_health_hook.linux import rpm_ostree
 from go_health_hook.linux.deployments import parse_rpm_ostree
+from tests.ostree.deployments import BOOTED, CACHED, CONFIG, DIFF, STAGED, B
 
 if not shutil.which("dbus-daemon"):
     pytest.skip("dbus-daemon is not installed", allow_module_level=True)
 
-A, B = "a" * 64, "b" * 64
-BOOTED = {"id": f"fedora-{A}.0", "osname": "fedora", "checksum": A, "serial": 0, "booted": True, "staged": False}
-STAGED = {"id": f"fedora-{B}.0", "osname": "fedora", "checksum": B, "serial": 0, "booted": False, "staged": True}
-DIFF = [
-    [
-        "golang",
-        0,
-        {"PreviousPackage": ["golang", "1.25.5-1", "x86_64"], "NewPackage": ["golang", "1.27.3-1", "x86_64"]},
-    ],
-    ["vim", 0, {"PreviousPackage": ["vim", "9.1-1", "x86_64"], "NewPackage": ["vim", "9.2-1", "x86_64"]}],
-]
-CACHED = {"rpm-diff": {"upgraded": [[0, "golang-bin", ["1.25.5-1", "x86_64"], ["1.27.3-1", "x86_64"]]]}}
-CONFIG = """<busconfig><type>system</type><listen>unix:path={socket}</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
-<allow own="*"/></policy></busconfig>"""
-# Long enough for a machine under load: only answers that never come take it.
 PATIENT, BRIEF = 60.0, 1.0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ostree.test_bus import BOOTED, CACHED, CONFIG, DIFF, STAGED, A
+from tests.ostree.deployments import BOOTED, CACHED, CONFIG, DIFF, STAGED, A
 from tests.testbed import baseline, cache
 from tests.testbed.machine import Machine
 

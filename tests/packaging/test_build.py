@@ -21,7 +21,7 @@ EVERY_CONDITION = pytest.mark.parametrize("condition", builds.CONDITIONS)
 
 def asked(package: Path, what: str) -> list[str]:
     """What rpm says of a package file, line by line."""
-    command = ["rpm", "-qp", "--nosignature", f"--{what}", package]
+    command: list[str | Path] = ["rpm", "-qp", "--nosignature", f"--{what}", package]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
 
 

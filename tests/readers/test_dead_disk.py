@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from tests.toolchains.deadfs import dead_mount
-from tests.unit import test_announce
-from tests.unit.test_announce import Receiver, examined, left_behind, workers
+from tests.unit import announcements
+from tests.unit.announcements import Receiver, examined, left_behind, workers
 
 from go_health_hook.announce import publish, record
 
 pytestmark = pytest.mark.root
-root, receiver, eight_days = test_announce.root, test_announce.receiver, test_announce.eight_days
+root, receiver, eight_days = announcements.root, announcements.receiver, announcements.eight_days
 
 
 @pytest.fixture

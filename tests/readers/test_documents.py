@@ -69,7 +69,7 @@ def test_mandoc_finds_nothing_wrong(installed: Path, name: str) -> None:
 def test_man_shows_every_option_and_every_key(installed: Path) -> None:
     def shown(name: str) -> str:
         target = installed / "usr/share/man" / name
-        command = [needs("man"), "--local-file", "-E", "UTF-8", target]
+        command: list[str | Path] = [needs("man"), "--local-file", "-E", "UTF-8", target]
         env = {**os.environ, "MANWIDTH": "80", "MAN_KEEP_FORMATTING": "", "LC_ALL": "C.UTF-8", "MANPAGER": "cat"}
         return subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=True).stdout
 

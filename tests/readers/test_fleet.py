@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.testbed import baseline, cache
 from tests.testbed.machine import Machine
-from tests.unit.test_announce import NOW, state_of
+from tests.unit.announcements import NOW, state_of
 
 from go_health_hook.announce import metrics, record
 

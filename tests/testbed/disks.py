@@ -87,7 +87,7 @@ class Caught(NamedTuple):
 def caught(name: str, disk: Path, find_boot: Callable[[Path], Boot], size: dict[str, int]) -> Caught:
     """The disk's machine, booted once and kept in the cache as it was then."""
     version = subprocess.run([qemu(), "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    parts = [disk.parent.name, version, BOOTING, str(size), HERE / "vm.py"]
+    parts: list[str | Path] = [disk.parent.name, version, BOOTING, str(size), HERE / "vm.py"]
 
     def build(new: Path) -> None:
         with VM(overlay(disk, new / "disk.qcow2"), find_boot, folder=new, name=name, **size) as vm:

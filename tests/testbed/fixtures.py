@@ -40,7 +40,7 @@ def ostree_vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[vm.VM]:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, None]:
-    report = (yield).get_result()  # type: ignore[attr-defined]
+    report = (yield).get_result()
     if report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
             if isinstance(value, vm.VM):

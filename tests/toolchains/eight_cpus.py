@@ -52,7 +52,15 @@ def program(version: str) -> Path:
             "GOTOOLCHAIN": "local",
             "CGO_ENABLED": "0",
         }
-        go = [goroot / "bin/go", "build", "-overlay", folder / "overlay.json", "-o", folder / "eight", "."]
+        go: list[str | Path] = [
+            goroot / "bin/go",
+            "build",
+            "-overlay",
+            folder / "overlay.json",
+            "-o",
+            folder / "eight",
+            ".",
+        ]
         subprocess.run(go, cwd=folder / "src", env=env, check=True)
         subprocess.run([goroot / "bin/go", "clean", "-cache"], cwd=folder, env=env, check=True)
 

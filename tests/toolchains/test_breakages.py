@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.leftovers import left_behind
-from tests.toolchains.trees import VERSIONS, Hook, copy, real, replace
+from tests.toolchains.trees import MISBEHAVIOUR, VERSIONS, Hook, copy, real, replace
 
 BROKEN_VERSIONS = ["1.24.11", "1.27.3"]
 
@@ -337,19 +337,6 @@ def test_a_script_that_runs_the_real_go_is_as_good(hook: Hook, workshop: Path) -
     replace(goroot / "bin/go", b'#!/bin/sh\nexec "${0%/*}/go.real" "$@"\n')
     status, report = hook.judge(goroot)
     assert status == 0, report
-
-
-MISBEHAVIOUR = {
-    "hangs": 3,
-    "ignores SIGTERM": 3,
-    "answers late": 3,
-    "forks and leaves": 1,
-    "prints 1 GB": 1,
-    "prints non-UTF-8": 1,
-    "eats memory": 1,
-    "crashes by signal": 1,
-    "error beside its version": 1,
-}
 
 
 @pytest.mark.parametrize(("mode", "expected"), MISBEHAVIOUR.items(), ids=list(MISBEHAVIOUR))

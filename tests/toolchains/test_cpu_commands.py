@@ -119,7 +119,7 @@ def test_long_names_and_odd_quotas_fit_the_width(hook: Hook, groups: Groups, tmp
 
 def test_cpu_in_a_user_namespace_shows_the_limits(hook: Hook) -> None:
     """Without other users there, the toolchain cannot be run as nobody."""
-    inside = ["unshare", "-Ur", hook.program, "--goroot", real("1.27.3")]
+    inside: list[str | Path] = ["unshare", "-Ur", hook.program, "--goroot", real("1.27.3")]
     done = subprocess.run([*inside, "cpu"], capture_output=True, text=True)
     if "unshare failed" in done.stderr:
         pytest.skip(f"no user namespace can be made here: {done.stderr.strip()}")
@@ -484,7 +484,16 @@ def test_trace_ends_what_its_command_started_too(hook: Hook) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_bench_signal_leaves_nothing(hook: Hook, number: signal.Signals) -> None:
     """Ended in the middle of a measurement: its status, one line, and no folder, cgroup or process of it."""
-    program = [hook.program, "--goroot", real("1.27.3"), "bench", "--json", "--quick", "--quota", "50"]
+    program: list[str | Path] = [
+        hook.program,
+        "--goroot",
+        real("1.27.3"),
+        "bench",
+        "--json",
+        "--quick",
+        "--quota",
+        "50",
+    ]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     folders: list[Path] = []
     while not folders:

@@ -94,7 +94,7 @@ def test_nothing_of_another_root_runs_as_root(
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed: packaging/dev/host-packages testbed installs it")
     log = tmp_path / "strace"
-    command = ["strace", "-f", "-qq", "-s", "300", "-e", f"trace={CALLS}", "-o", log]
+    command: list[str | Path] = ["strace", "-f", "-qq", "-s", "300", "-e", f"trace={CALLS}", "-o", log]
     subprocess.run([*command, hook.program, "--root", hostile, "--json"], capture_output=True, timeout=DEAD)
     seen = executions(log.read_text())
     below = [(program, root) for program, inside, root in seen if inside]

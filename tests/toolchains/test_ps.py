@@ -90,7 +90,8 @@ def test_ps_does_not_claim_what_it_cannot_see(hook: Hook, name: str) -> None:
 
 
 def test_ps_sees_a_deleted_program(hook: Hook, tmp_path: Path) -> None:
-    program = shutil.copy(waiting.program("1.27"), tmp_path / "gone")
+    program = tmp_path / "gone"
+    shutil.copy(waiting.program("1.27"), program)
     with started(program) as process:
         value = taken(process)
         program.unlink()

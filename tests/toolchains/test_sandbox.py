@@ -129,7 +129,7 @@ def copy_of(tree: Path, to: Path) -> Path:
 def test_what_cannot_be_shut_in_is_not_judged(reachable: Path) -> None:
     program = reachable / "installed/usr/bin/go-health-hook"
     drop = ["setpriv", "--bounding-set=-sys_admin,-setuid,-setgid,-setpcap", "--inh-caps=-all"]
-    argv = [*drop, program, "--goroot", reachable / "go", "--json"]
+    argv: list[str | Path] = [*drop, program, "--goroot", reachable / "go", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=DEAD)
     report = json.loads(done.stdout)
     assert (done.returncode, report["verdict"]) == (4, "allow"), report

@@ -10,6 +10,7 @@ import select
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.toolchains.trees import Hook, copy, real, replace
 
 pytestmark = pytest.mark.root
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "half": lambda path: path.write_bytes(Path("/usr/bin/bwrap").read_bytes()[:20000]),
     "another architecture": lambda path: path.write_bytes(foreign()),
@@ -39,7 +40,7 @@ def foreign() -> bytes:
 def judged(hook: Hook, goroot: Path, script: str = "", *options: str) -> tuple[int, dict[str, Any]]:
     """The exit status and the report of a run after `script` has made the machine sick, in namespaces of its own."""
     command = f'{script}\nexec "$@"'
-    argv = [hook.program, "--json", "--goroot", goroot, *options]
+    argv: list[str | Path] = [hook.program, "--json", "--goroot", goroot, *options]
     done = subprocess.run(
         ["unshare", "-m", "bash", "-c", command, "sick", *argv], capture_output=True, text=True, timeout=DEAD
     )

@@ -33,7 +33,7 @@ MISBEHAVING = {
 
 def judged(hook: Hook, group: Path, goroot: Path, *options: str) -> dict[str, Any]:
     """The report of a run in the group."""
-    command = [hook.program, "--json", "--goroot", goroot, *options]
+    command: list[str | Path] = [hook.program, "--json", "--goroot", goroot, *options]
     done = subprocess.run(slow.inside(group, command), stdout=subprocess.PIPE, timeout=DEAD, check=False)
     report: dict[str, Any] = json.loads(done.stdout)
     return report

@@ -78,3 +78,17 @@ def build_badgo() -> Path:
         subprocess.run([goroot / "bin/go", "build", "-o", fresh, "."], cwd=source, env=env, check=True)
         fresh.rename(built)
     return built
+
+
+# What the misbehaving go does, and the exit status of the hook for it.
+MISBEHAVIOUR = {
+    "hangs": 3,
+    "ignores SIGTERM": 3,
+    "answers late": 3,
+    "forks and leaves": 1,
+    "prints 1 GB": 1,
+    "prints non-UTF-8": 1,
+    "eats memory": 1,
+    "crashes by signal": 1,
+    "error beside its version": 1,
+}

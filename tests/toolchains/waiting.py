@@ -122,7 +122,8 @@ def _built(name: str, way: Way, source: str, output: str, **settings: str) -> Pa
             "CGO_ENABLED": "0",
             **settings,
         }
-        command = [goroot / "bin/go", "build", "-trimpath", *LINKED[way.linked], "-o", folder / output, "."]
+        go = goroot / "bin/go"
+        command: list[str | Path] = [go, "build", "-trimpath", *LINKED[way.linked], "-o", folder / output, "."]
         subprocess.run(command, cwd=folder, env=env, check=True)
 
     return cache.built(f"waiting-{name}", [source, *way, *settings.values()], build) / output

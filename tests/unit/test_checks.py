@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.cases import CASES
+from tests.unit.cases import CASES, Case
 
 from go_health_hook.checks import Context
 from go_health_hook.checks import cgroup as cgroup_check
@@ -37,7 +37,7 @@ def judged(chain: cgroup.Chain, tmp_path: Path) -> Finding:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_cgroup_unreadable_limit_is_not_judged(case: cgroup.Chain, tmp_path: Path) -> None:
+def test_cgroup_unreadable_limit_is_not_judged(case: Case, tmp_path: Path) -> None:
     chain = chain_of_case(case.name, tmp_path)
     finding = judged(chain, tmp_path)
     if chain.certain:

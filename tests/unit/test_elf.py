@@ -12,7 +12,7 @@ from go_health_hook.go import elf
 SYMBOL = "runtime.gomaxprocs"
 
 
-def with_symbols(order: str = "<", wide: bool = True, count: int = 3, **changed: int) -> bytes:
+def with_symbols(order: str = "<", wide: bool = True, count: int = 3, changed: dict[str, int] | None = None) -> bytes:
     """An executable that has nothing but a symbol table and its strings: two symbols, the second is SYMBOL.
 
     `changed` are fields of their sections: size0 (of the first, which is none), entry, flags, link and size of the
@@ -29,7 +29,7 @@ def with_symbols(order: str = "<", wide: bool = True, count: int = 3, **changed:
     words = "QQQ" if wide else "III"
     head += struct.pack(f"{order}HHI{words}IHHHHHH", 2, 62, 1, 0x401000, 0, at, 0, size, 0, 0, section, count, 0)
     form = order + ("IIQQQQIIQQ" if wide else "IIIIIIIIII")
-    get = changed.get
+    get = (changed or {}).get
     table = struct.pack(form, 0, 0, 0, 0, 0, get("size0", 0), 0, 0, 0, 0)
     table += struct.pack(form, 0, 2, get("flags", 0), 0, size, get("size", len(symbols)), get("link", 2), 0, 8,
                          get("entry", 24 if wide else 16))  # fmt: skip
@@ -65,7 +65,7 @@ def test_a_symbol_is_found_whatever_the_machine(order: str, wide: bool) -> None:
     ],
 )
 def test_tables_that_no_toolchain_writes_are_left_alone(count: int, changed: dict[str, int]) -> None:
-    assert symbol(with_symbols(count=count, **changed)) is None
+    assert symbol(with_symbols(count=count, changed=changed)) is None
 
 
 def test_symbols_far_into_large_tables_are_found() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -224,7 +225,11 @@ def test_the_kernel_sees_nobody(sandbox: Sandbox) -> None:
 
 
 def test_a_worker_sends_what_it_finds() -> None:
-    worker = Worker(lambda send: (send(("a", 1)), send({"b": [2.5, None]})))
+    def work(send: Callable[[object], None]) -> None:
+        send(("a", 1))
+        send({"b": [2.5, None]})
+
+    worker = Worker(work)
     assert list(worker.messages(Deadline(LONG))) == [("a", 1), {"b": [2.5, None]}]
     assert worker.finished
     worker.close()

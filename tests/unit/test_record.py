@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from tests.unit.test_announce import DAY, NOW, examined
+from tests.unit.announcements import DAY, NOW, examined
 
 from go_health_hook.announce import motd, record
 from go_health_hook.policy import Case, settle
-from go_health_hook.verdict import BROKEN, NOT_JUDGED, REGRESSION, WARN, Examination
+from go_health_hook.verdict import BROKEN, NOT_JUDGED, REGRESSION, WARN, Examination, Ground
 
 VERDICT, FOUND, AFTER, OVERRIDE = record.VERDICT, record.FOUND, record.AFTER, record.OVERRIDE
 
 
-def run(gate: str, status: str, kind: str = "running", event: str = VERDICT, ground: str | None = None) -> dict:
+def run(gate: str, status: str, kind: str = "running", event: str = VERDICT, ground: Ground | None = None) -> dict:
     examination = examined(status, kind)
     if ground:
         examination.findings[0].ground = ground
@@ -28,7 +30,7 @@ def after(*runs: dict) -> dict:
     return state
 
 
-UNJUDGED = {"status": WARN, "ground": NOT_JUDGED}
+UNJUDGED: dict[str, Any] = {"status": WARN, "ground": NOT_JUDGED}
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,9 @@ SECTION = re.compile(
 
 def packed() -> tuple[list[str], list[str]]:
     """The patterns of all %files sections: those that take files in, and those that leave files out."""
-    taken, left_out, inside = [], [], False
+    taken: list[str] = []
+    left_out: list[str] = []
+    inside = False
     for line in SPEC.splitlines():
         if SECTION.match(line):
             inside = line.startswith("%files")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.test_announce import examined
+from tests.unit.announcements import examined
 
 from go_health_hook import cli, gates
 from go_health_hook.announce import record

@@ -7,7 +7,6 @@ What a shutdown does to a staged deployment is mostly had without one: ostree-fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ def configure(vm: VM, **ostree_or_budget: str) -> None:
 
 
 @pytest.fixture
-def machine(ostree_vm: VM) -> Iterator[VM]:
+def machine(ostree_vm: VM) -> VM:
     """The machine, with budgets for an emulated processor."""
     configure(ostree_vm)
     return ostree_vm

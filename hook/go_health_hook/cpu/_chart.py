@@ -142,6 +142,12 @@ def _panel(panel: Panel, y: float, seconds: float) -> list[str]:
             f'<polyline points="{" ".join(corners)}" fill="none" stroke="{COLOURS[colour]}" stroke-width="2"/>'
         )
         legend.append((label, COLOURS[colour], False))
+    return parts + _legend(legend, y)
+
+
+def _legend(legend: list[tuple[str, str, bool]], y: float) -> list[str]:
+    """The names of a panel's lines, from its right edge: label, colour and whether it is dashed."""
+    parts = []
     x = float(WIDTH - RIGHT) + 14
     for label, colour, dashed in reversed(legend):
         x -= 7.2 * len(label) + 44
