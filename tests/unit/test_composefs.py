@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ OTHER = "b" * 128
 ROOT = "26 1 0:25 / {point} ro,relatime shared:1 - overlay {source} ro,lowerdir+=/x,datadir+=/y,{options}\n"
 
 
-def answer(state: str) -> object:
+def answer(state: str) -> Any:
     return json.loads((RECORDED / f"bootc-composefs-{state}.json").read_text())
 
 
