@@ -15,12 +15,13 @@ def main() -> int:
     cases = [(case, version) for case in wanted for version in case.releases]
     held_back = let_through = failed = 0
     program = install()
+    words: dict[object, str] = {True: "yes", False: "no"}
     print(f"{'case':44} {'Go':8} {'builds':7} {'expected':11} {'held back':10}")
     try:
         for case, version, result in run_all(program, cases):
             trouble = wrong(case, result)
-            builds = {True: "yes", False: "no"}.get(result.get("works"), "?")
-            blocked = {True: "yes", False: "no"}.get(result.get("blocked"), "?")
+            builds = words.get(result.get("works"), "?")
+            blocked = words.get(result.get("blocked"), "?")
             print(f"{case.name:44} {version:8} {builds:7} {case.expected:11} {blocked:10}", flush=True)
             if trouble:
                 failed += 1
