@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.unit.cases import CASES
-from tests.unit.test_announce import workers
+from tests.unit.announcements import workers
 
 from go_health_hook import gates, override
 from go_health_hook.announce import journal, motd, record
