@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cases import CASES
 from tests.unit.announcements import workers
+from tests.unit.cases import CASES
 
 from go_health_hook import gates, override
 from go_health_hook.announce import journal, motd, record
