@@ -468,4 +468,4 @@ def test_gates_main_wrong_arguments_are_a_usage_error(
     machine: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert gates.main(["dnf4", *words]) == 2
-    assert "gate dnf4 takes: before|after PID" in capsys.readouterr().err
+    assert "gate dnf4 takes: before|after|prepare PID" in capsys.readouterr().err

@@ -141,7 +141,8 @@ def _take_unjudged(unjudged: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def release(state: dict[str, Any], gate: str, now: float) -> list[dict[str, Any]]:
-    """End a gate's block because what it held back is gone; return what was ended."""
+    """End a gate's block, because what it held back or could not judge is gone; return what was ended."""
+    state["unjudged"].pop(gate, None)
     return [_end(state, gate, now, gate)] if gate in state["blocks"] else []
 
 

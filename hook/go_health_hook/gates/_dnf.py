@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["BUDGET", "REMEDY", "answer"]
 
 BUDGET = 5.0
+BOOT_BUDGET = 60.0  # as gates/boot.py
 LOOK_SECONDS = 2.0  # for a look at a few files, and for a worker to remove what it has laid out
 GRACE = 0.2  # the worker answers for its own time-outs; one that has not done so by then is stuck
 ANNOUNCE = {"motd": True, "journal": True, "metrics-directory": ""}  # where the configuration cannot be used
@@ -40,12 +41,17 @@ LATE = {
 
 
 def answer(gate: str, call: Call, transaction: Callable[[int], Transaction]) -> Answer:
-    """Return the answer to `gate GATE before|after PID`, PID being the updater's own. Raises BadInput, Gone."""
+    """Return the answer to `gate GATE before|after|prepare PID`, PID being the updater's own. Raises BadInput, Gone.
+
+    prepare: an update is about to be downloaded for a reboot. A broken installed Go stops it before the download.
+    """
     words = call.arguments
-    if len(words) != 2 or words[0] not in ("before", "after") or not words[1].isdecimal():
-        raise BadInput(f"gate {gate} takes: before|after PID", hint=f"it is called by {gate} itself")
+    if len(words) != 2 or words[0] not in ("before", "after", "prepare") or not words[1].isdecimal():
+        raise BadInput(f"gate {gate} takes: before|after|prepare PID", hint=f"it is called by {gate} itself")
     if words[0] == "after":
         return _after(gate, call)
+    if words[0] == "prepare":
+        return _prepare(gate, call, lambda: transaction(int(words[1])))
     afterwards.remember("", afterwards.UNFINISHED)
     try:
         settings = _settings(gate, call)
@@ -89,6 +95,21 @@ def _before(gate: str, settings: Config, transaction: Callable[[], Transaction])
         return _finish(undecided(gate, _fault(error)), settings.announce)
 
 
+def _prepare(gate: str, call: Call, transaction: Callable[[], Transaction]) -> Answer:
+    """Judge the installed Go before a download. What comes in is judged when it is stored, and at the reboot."""
+    settings = _settings(gate, call)
+    if settings is None or settings.get("dnf", "transactions") == "off":
+        return Answer()
+    try:
+        return _judge(transaction(), settings, prepare=True)
+    except Gone:
+        raise
+    except Exception as error:
+        return _finish(undecided(gate, _fault(error)), settings.announce)
+    finally:
+        afterwards.forget()  # nothing is installed now
+
+
 def _fault(error: Exception) -> str:
     if isinstance(error, HookError):
         return error.line()
@@ -97,17 +118,20 @@ def _fault(error: Exception) -> str:
     return f"a fault of the hook's own, please report it: {why}"
 
 
-def _judge(transaction: Transaction, settings: Config) -> Answer:
+def _judge(transaction: Transaction, settings: Config, prepare: bool = False) -> Answer:
     mode = settings.get("dnf", "transactions")
     if (mode == "automatic" and not transaction.automatic) or not transaction.items:
         afterwards.forget()
         return Answer()
-    deadline = _deadline(settings, person=not transaction.automatic)
+    at_boot = transaction.offline is not None
+    deadline = _deadline(settings, person=not transaction.automatic and not at_boot, at_boot=at_boot)
     installed = _survey(transaction, settings, deadline)
     asked = deadline.elapsed()
     names = transaction.go_names(installed)
     deadline.credit(deadline.elapsed() - asked)  # the updater took that time
     task = plan(transaction, installed, names, everything=mode == "all")
+    if prepare and any(item.name in names for item in transaction.items):
+        return Answer()
     if installed.goroot or any(item.name in names for item in transaction.coming):
         afterwards.remember(installed.goroot, installed.looks)
     else:
@@ -135,10 +159,14 @@ def plan(transaction: Transaction, installed: Survey, names: set[str], *, everyt
     return Task(transaction, installed, names, incoming, running) if incoming or running else None
 
 
-def _deadline(settings: Config, person: bool) -> Deadline:
-    """Return the deadline of a call; `person`: somebody waits for it at a terminal."""
+def _deadline(settings: Config, person: bool, at_boot: bool = False) -> Deadline:
+    """Return the deadline of a call; `person`: somebody waits for it at a terminal.
+
+    `at_boot`: a boot applies an update, so nothing has been read from the disk yet; it has as long as the gate `boot`.
+    """
     wall = ceiling_of(settings.get("budget", "ceiling"), person=person)
-    return Deadline(min(settings.budget(__name__, BUDGET), MOST_SECONDS), ceiling=min(wall, MOST_SECONDS))
+    budget = settings.budget("boot", BOOT_BUDGET) if at_boot else settings.budget(__name__, BUDGET)
+    return Deadline(min(budget, MOST_SECONDS), ceiling=min(wall, MOST_SECONDS))
 
 
 class _Watched:

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from go_health_hook.gates._dnf_transaction import Transaction
     from go_health_hook.go.incoming import Incoming, Place
     from go_health_hook.linux.cgroup import Chain
+    from go_health_hook.linux.offline import Prepared
 
 MOST_SECONDS = 110.0  # that an updater is kept waiting; the timeout in the action line is the last resort
 MAX_NOTES = 5  # in a message
 ONCE = "go-health-hook override --for 2h --reason TEXT"
+REFUSED = "the update prepared for the next reboot would be refused"
 # The gate's words for a finding's remedy. An incoming Go is not repaired, it is kept out.
 REMEDY = {
     "keep-out": "update without it until its vendor has fixed it: dnf upgrade --exclude='{names}'",
@@ -39,6 +41,8 @@ REMEDY = {
         "keep the Go that reads the quota: dnf upgrade --exclude='{names}'; or set {check} = advisory in [checks] of "
         "/etc/go-health-hook.conf"
     ),
+    # Of an update that waits for a reboot or that a boot applies.
+    "keep-out-offline": "prepare it again without that Go, until its vendor has fixed it: {without}",
     "time": "set [budget] dnf = {seconds:g} in /etc/go-health-hook.conf, or try again when the machine is less busy",
 }
 
@@ -163,7 +167,7 @@ def judge(
 
     examination = examine_here(Subject(), settings, deadline)
     excused = _excuse_libraries(task, examination, stage)
-    return decide(transaction.gate, examination, settings, in_force(), look=excused)
+    return decide(transaction.gate, examination, settings, in_force(), look=excused, offline=transaction.offline)
 
 
 def _go_owner(goroot: str) -> str:
@@ -235,6 +239,7 @@ def _of_incoming(
         sound_before=sound_before(laid.before, cgroup.read_chain(), cgroup.affinity()) if suspect else (),
         notes=laid.notes,
         look=excused,
+        offline=task.transaction.offline,
     )
 
 
@@ -300,10 +305,12 @@ def decide(
     sound_before: Sequence[str] = (),
     notes: Sequence[str] = (),
     look: bool = False,
+    offline: Prepared | None = None,
 ) -> Answer:
     """Return the answer to the updater, by the policy.
 
-    `overridden` is what `in_force` returns, `names` are the incoming packages of Go.
+    `overridden` is what `in_force` returns, `names` are the incoming packages of Go. `offline` is the update that waits
+    for a reboot or that this boot applies.
     """
     from go_health_hook.announce import record
 
@@ -316,13 +323,15 @@ def decide(
             starved_blocks=settings.get("budget", "starved") == "block",
         ),
     )
-    _reword(examination, names)
+    _reword(examination, names, offline)
     verdict = examination.verdict
+    if offline is not None and offline.waits and decision.action is Action.BLOCK:
+        examination.verdict = verdict = Verdict(verdict.exit_status, f"{REFUSED}: {verdict.reason}")
     event = record.OVERRIDE if decision.action is Action.OVERRIDE else record.VERDICT
     entry = record.entry(examination, gate, event, time.time())
     said = [trouble] if trouble and verdict.block else []
     if decision.action is Action.BLOCK:
-        return Answer(verdict.exit_status, veto(examination, notes[:MAX_NOTES]), [], said, entry)
+        return Answer(verdict.exit_status, veto(examination, notes[:MAX_NOTES], offline), [], said, entry)
     if decision.action is Action.OVERRIDE:
         said.append(f"the update goes on although {verdict.reason}: {line}")
         return Answer(EXIT_ALLOW, "", [line, *notes], said, entry, look)
@@ -340,7 +349,7 @@ def found_afterwards(gate: str, examination: Examination, settings: Config) -> A
     from go_health_hook.announce import record
 
     policy.settle(examination, Case(starved_blocks=settings.get("budget", "starved") == "block"))
-    _reword(examination, ())
+    _reword(examination)
     verdict = examination.verdict
     said = []
     if verdict.block:
@@ -352,19 +361,21 @@ def found_afterwards(gate: str, examination: Examination, settings: Config) -> A
     return Answer(verdict.exit_status, "", [], said, entry)
 
 
-def _reword(examination: Examination, names: Sequence[str]) -> None:
+def _reword(examination: Examination, names: Sequence[str] = (), offline: Prepared | None = None) -> None:
     """Say remedies in this updater's words: what comes in is kept out, and nobody is blamed for slowness."""
     incoming = examination.subject.kind == "incoming"
     words = {
         "names": ",".join(clean(name) for name in names) or "golang*",
         "seconds": more_seconds(examination.budget_s),
+        "without": offline.without(names) if offline else "",
     }
+    out = "keep-out-unnamed" if not names else "keep-out-offline" if offline else "keep-out"
     for finding in examination.findings:
         key = finding.remedy_key
         if finding.status == TIMEOUT:
             key = "time"
         elif incoming and finding.blocks:
-            key = "limit" if finding.check in LIMIT_CHECKS else "keep-out" if names else "keep-out-unnamed"
+            key = "limit" if finding.check in LIMIT_CHECKS else out
         if key in REMEDY:
             finding.remedy_key = key
             finding.remedy = clean(REMEDY[key].format(**words, check=finding.check), 600)
@@ -375,7 +386,7 @@ def more_seconds(budget: float) -> float:
     return min(max(20.0, 4 * budget), MOST_SECONDS)
 
 
-def veto(examination: Examination, notes: Sequence[str] = ()) -> str:
+def veto(examination: Examination, notes: Sequence[str] = (), offline: Prepared | None = None) -> str:
     """Return what the updater prints: what failed, the remedy, and how to go ahead once."""
     incoming = examination.subject.kind == "incoming"
     blocking = [f for f in examination.findings if f.blocks]
@@ -387,7 +398,8 @@ def veto(examination: Examination, notes: Sequence[str] = ()) -> str:
             what = "the CPU limit here is not kept or cannot be read, which [checks] requires"
     else:
         what = "the Go that this transaction would leave is broken" if incoming else "the Go installed here is broken"
-    lines = [f"go-health-hook: nothing is installed, since {what}."]
+    waits = offline is not None and offline.waits
+    lines = [f"go-health-hook: {REFUSED if waits else 'nothing is installed'}, since {what}."]
     seen = ""
     for finding in blocking:
         lines.append(f"  {finding.check}: {finding.summary}")
@@ -395,7 +407,12 @@ def veto(examination: Examination, notes: Sequence[str] = ()) -> str:
             lines.append(f"    -> {finding.remedy}")
             seen = finding.remedy
     lines += [f"  {note}" for note in notes]
-    lines.append(f"  To go ahead once anyway: {ONCE}")
+    once = ONCE
+    if offline is not None and not waits:
+        once = f"{ONCE} && {offline.again()}"
+        if not incoming:
+            lines.append(f"  Then prepare it again: {offline.again()}")
+    lines.append(f"  To go ahead once anyway: {once}")
     return "\n".join(lines)
 
 

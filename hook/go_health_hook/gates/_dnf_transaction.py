@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from go_health_hook.gates._dnf_judge import Survey
     from go_health_hook.go.incoming import Place
+    from go_health_hook.linux.offline import Prepared
 
 OURS = ("go-health-hook", "go-health-hook-dnf5", "python3-dnf-plugin-go-health-hook")
 
@@ -40,10 +41,10 @@ class Transaction:
 
     `go_names` returns the names of the packages that own or bring Go's files, given what is installed; `wants_owners`:
     for that it has to be told who owns GOROOT's files. `watched` are the descriptors of pipes to the updater: where the
-    other end of one is closed, it has left.
+    other end of one is closed, it has left. `offline` is the update that waits for a reboot, or that this boot applies.
     """
 
-    __slots__ = ("automatic", "gate", "go_names", "items", "wants_owners", "watched")
+    __slots__ = ("automatic", "gate", "go_names", "items", "offline", "wants_owners", "watched")
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Transaction:
         go_names: Callable[[Survey], set[str]],
         watched: Sequence[int] = (),
         wants_owners: bool = False,
+        offline: Prepared | None = None,
     ) -> None:
         self.gate = gate
         self.items = list(items)
@@ -60,6 +62,7 @@ class Transaction:
         self.go_names = go_names
         self.watched = tuple(watched)
         self.wants_owners = wants_owners
+        self.offline = offline
 
     @property
     def coming(self) -> list[Item]:
@@ -103,11 +106,45 @@ class Transaction:
         return any(item.name in OURS and item.name not in coming for item in self.items)
 
 
+# systemd's generator makes it for a boot that applies an offline update (systemd-system-update-generator(8)).
+BOOT_TARGET = "/run/systemd/generator.early/default.target"
+
+
+def applied(pid: int) -> Prepared | None:
+    """Return the update that the process applies at a boot, None for one that applies none.
+
+    That is dnf5 ("offline _execute"), dnf 4 ("system-upgrade upgrade" and the like), and anybody in a boot for updates.
+    """
+    words = _words(pid)
+    if "_execute" in words:
+        client = "dnf5"
+    elif "upgrade" in words and not {"system-upgrade", "offline-upgrade", "offline-distrosync"}.isdisjoint(words):
+        client = "dnf 4"
+    else:
+        try:
+            target = os.readlink(BOOT_TARGET)
+        except OSError:
+            return None
+        if os.path.basename(target) != "system-update.target":
+            return None
+        client = "PackageKit"
+    from go_health_hook.linux import offline
+
+    return offline.applied(client)
+
+
+def _words(pid: int) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return [w.decode("utf-8", "replace") for w in file.read(65536).split(b"\0")]
+    except OSError:
+        return []
+
+
 def is_automatic(pid: int) -> bool:
     """Return whether the updater with that process number runs unattended: by its name, or a service's, no terminal."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = [w.decode("utf-8", "replace") for w in file.read(65536).split(b"\0")]
+        words = _words(pid)
         names = [os.path.basename(w) for w in words[:3]]
         if any(n.startswith("dnf-automatic") for n in names):
             return True

@@ -9,7 +9,7 @@ import sys
 
 from go_health_hook.errors import BadInput
 from go_health_hook.gates import _dnf as shared
-from go_health_hook.gates._dnf_transaction import Item, Transaction, is_automatic
+from go_health_hook.gates._dnf_transaction import Item, Transaction, applied, is_automatic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def _transaction(packages: list[dict[str, Any]], pid: int) -> Transaction:
     def go_names(installed: Survey) -> set[str]:
         return {*installed.owners, *(p["name"] for p in packages if p["go"])}
 
-    return Transaction("dnf4", items, is_automatic(pid), go_names, watched=(1,), wants_owners=True)
+    update = applied(pid)
+    automatic = update is None and is_automatic(pid)  # who applies an update at a boot does what a person asked for
+    return Transaction("dnf4", items, automatic, go_names, watched=(1,), wants_owners=True, offline=update)
 
 
 def wired(view: View) -> Wired:

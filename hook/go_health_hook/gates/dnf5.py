@@ -14,7 +14,7 @@ import select
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
 from go_health_hook.gates import _dnf as shared
-from go_health_hook.gates._dnf_transaction import Item, Transaction, is_automatic
+from go_health_hook.gates._dnf_transaction import Item, Transaction, applied, is_automatic
 from go_health_hook.run.worker import Gone
 from go_health_hook.text import clean
 
@@ -163,7 +163,9 @@ def _transaction(dnf5: Conversation, pid: int) -> Transaction:
             found |= {p["name"] for p in some}
         return found
 
-    return Transaction("dnf5", items, is_automatic(pid), go_names, watched=dnf5.pipes)
+    update = applied(pid)
+    automatic = update is None and is_automatic(pid)  # who applies an update at a boot does what a person asked for
+    return Transaction("dnf5", items, automatic, go_names, watched=dnf5.pipes, offline=update)
 
 
 def places_of(dnf5: Conversation, package: dict[str, str], pid: int) -> Iterator[list[Place]]:
