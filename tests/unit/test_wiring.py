@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,10 +19,11 @@ from tests.unit.announcements import examined
 
 from go_health_hook import cli, gates
 from go_health_hook.announce import record
-from go_health_hook.commands import status as command
+from go_health_hook.commands import status as status_command
 from go_health_hook.config import Config
 from go_health_hook.deadline import Deadline
 from go_health_hook.examine import severities
+from go_health_hook.gates import _trace
 from go_health_hook.linux import systemd
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired, Wiring
 
@@ -386,7 +388,7 @@ def test_a_terminal_that_cannot_show_it_gets_a_question_mark(tmp_path: Path) -> 
 @pytest.fixture
 def writable_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the command does to this machine, done to a root of the test's own."""
-    monkeypatch.setattr(command, "_may_write", lambda root: None)
+    monkeypatch.setattr(status_command, "_may_write", lambda root: None)
 
 
 @pytest.mark.root
@@ -493,3 +495,20 @@ def test_status_on_an_image_system_shows_no_block_of_dnf(tmp_path: Path, capsys:
     held_back(laid(tmp_path, {**OSTREE, **DNF5}))
     code, out = status(tmp_path, capsys)
     assert (code, "held back for" in out, "dnf4, dnf5" in out) == (0, False, True)
+
+
+@pytest.mark.root
+def test_status_shows_a_run_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_trace, "FOLDER", str(tmp_path / "running"))
+    pid = os.fork()
+    if pid == 0:
+        _trace.begin("dnf5")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    found = wiring(laid(tmp_path, DNF5))
+    assert status_command.gather(found, record.empty(), 0.0)["exit_status"] == 0, "it is another root's business"
+    found.view.base = ""
+    report = status_command.gather(found, record.empty(), 0.0)
+    assert (report["exit_status"], report["could_not_judge"]) == (3, ["dnf5"])
+    shown = " ".join(status_command.text({**report, "override_line": ""}).split())
+    assert "was ended before it had answered" in shown

@@ -10,7 +10,7 @@ from go_health_hook import VERSION, gates, override
 from go_health_hook.announce import motd, publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
-from go_health_hook.gates import _image_status
+from go_health_hook.gates import _image_status, _trace
 from go_health_hook.report.style import Style
 from go_health_hook.text import clean
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wiring
@@ -115,9 +115,18 @@ def gather(wiring: Wiring, state: dict[str, Any], now: float, damage: str = "") 
 
 
 def _unjudged(wiring: Wiring, state: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what is kept of the gates that are called here and could not judge, so that the update went on."""
-    called = [gate.name for gate in wiring.gates if gate.state == WIRED]
-    return [state["unjudged"][name] for name in called if name in state["unjudged"]]
+    """Return what is kept of the gates that are called here and could not judge, so that the update went on.
+
+    A run that was ended from outside is not recorded before the gate's next run, and shown all the same.
+    """
+    found = []
+    for name in [gate.name for gate in wiring.gates if gate.state == WIRED]:
+        began = None if wiring.view.base else _trace.lost(name)
+        if name in state["unjudged"]:
+            found.append(state["unjudged"][name])
+        elif began is not None:
+            found.append({"gate": name, "since": began, "count": 1, "reason": gates.lost_words(began)})
+    return found
 
 
 class Detail:
