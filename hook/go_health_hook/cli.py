@@ -180,7 +180,7 @@ def _command(name: str, args: argparse.Namespace, rest: list[str]) -> int:
     For one that says `RUNS_COMMAND = True`, `args.cmd` is all from the first word that is no option of ours, or what
     follows a `--` in that place; a `--` further on is that command's own.
 
-    A command whose start must be quick has `quick(words)` beside it, called with what follows its name before anything
+    A command whose start must be quick also has `quick(words)`, called with what follows its name before anything
     else is imported: it returns the exit status, or None to have the words parsed after all.
     """
     module = command_module(name)

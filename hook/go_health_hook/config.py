@@ -187,7 +187,7 @@ class Config:
                 text = file.read(MAX_BYTES)
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise BadInput(f"{path}: cannot be read: {why}", hint="mend or remove the file") from None
+            raise BadInput(f"{path}: cannot be read: {why}", hint="repair or remove the file") from None
         import configparser
 
         parser = configparser.ConfigParser(

@@ -128,15 +128,15 @@ def in_force(path: str = "") -> Override | None:
     """The override in force, or None. Raises BadInput for a record that cannot be read or trusted: none is in force.
 
     Within the boot that it was set in, it is measured by a clock that nobody can set. After a reboot only the wall
-    clock is left: one that was set back before the override began ends it, so that none lasts longer than was said
-    unless the clock is set back into the time it was to last.
+    clock is left. A clock set back to before the override began ends it. Only a clock set back into the override's own
+    time makes it last longer.
     """
     path = path or FILE
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
-                raise BadInput(f"{path}: not heeded: it is not root's alone", hint=f"remove it: rm {path}")
+                raise BadInput(f"{path}: not used: it is not root's alone", hint=f"remove it: rm {path}")
             record = json.loads(file.read(MAX_BYTES))
         since, seconds, clock = float(record["set"]), float(record["seconds"]), float(record["clock"])
         reason, by, boot = str(record["reason"]), str(record["by"]), str(record["boot"])
@@ -145,7 +145,7 @@ def in_force(path: str = "") -> Override | None:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}", hint=f"remove it: rm {path}") from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise BadInput(f"{path}: not heeded: it is damaged", hint=f"remove it: rm {path}") from None
+        raise BadInput(f"{path}: not used: it is damaged", hint=f"remove it: rm {path}") from None
     elapsed = _clock() - clock if boot and boot == _boot() else time.time() - since
     left = seconds - elapsed
     if not 0 < left <= seconds <= MAX_SECONDS:

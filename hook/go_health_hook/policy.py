@@ -40,7 +40,7 @@ class Action(enum.Enum):
     UNDECIDED = "undecided"  # the checks could not be carried out: the update goes on
     BLOCK = "block"
     OVERRIDE = "override"  # would be blocked, but a person has said to let updates through
-    WARN = "warn"  # would be blocked, but that would mend nothing, or the settings say to warn only
+    WARN = "warn"  # would be blocked, but that would repair nothing, or the settings say to warn only
 
 
 class Case:
@@ -51,7 +51,7 @@ class Case:
     `standing`: names of the checks that fail in the same way without this update: it makes nothing worse.
     `standing_blocks`: `[ostree] standing = block`.
     `starved_blocks`: `[budget] starved = block`.
-    `powerless`: why blocking would mend nothing here, or why it is not wanted, in words; else empty.
+    `powerless`: why blocking would repair nothing here, or why it is not wanted, in words; else empty.
     `nothing`: why there is no toolchain to judge, in words; else empty.
     `override`: one line on the override in force, or empty.
     """
@@ -86,7 +86,7 @@ class Case:
 class Decision:
     """An action, the verdict behind it, and the findings as they were taken (copies; `blocks` is set).
 
-    `note` says why the action is not the verdict's: the override's line, or why blocking would mend nothing.
+    `note` says why the action is not the verdict's: the override's line, or why blocking would repair nothing.
     """
 
     __slots__ = ("action", "findings", "note", "verdict")
@@ -138,7 +138,7 @@ def _take(finding: Finding, case: Case) -> Finding:
             finding.ground = WORSE
             finding.blocks = True
         else:
-            # No update can mend it: said, not held against this one.
+            # No update can repair it: said, not held against this one.
             finding.status = WARN
             finding.ground = finding.ground if finding.ground is NOT_JUDGED else None
         return finding

@@ -66,7 +66,7 @@ class Subject:
     def _resolve(self, path: str, visit: Callable[[Step, int], object], *, last: bool = True) -> int:
         """Return an O_PATH descriptor of `path`, the caller's to close; `visit` sees each step and its descriptor.
 
-        The kernel follows no link and no "..": each name is looked up in the open directory before it, so a subject
+        The kernel follows no link and no "..": each name is looked up in the open directory before it. A subject
         that changes meanwhile cannot lead outside (the rule of openat2's RESOLVE_IN_ROOT). With `last` false, a link
         at the end is not followed either. Raises OSError as `walk` does.
         """

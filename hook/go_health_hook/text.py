@@ -7,8 +7,8 @@ from __future__ import annotations
 def clean(raw: str | bytes, limit: int = 300) -> str:
     """Return `raw` as one printable line of at most `limit` characters.
 
-    Control characters, line breaks, terminal escapes, bidirectional overrides and undecodable bytes come out as
-    backslash escapes, so that a package or cgroup name can neither forge a line nor drive a terminal.
+    Control characters, line breaks, terminal escapes, bidirectional overrides and undecodable bytes become backslash
+    escapes. A package or cgroup name can then neither forge a line nor drive a terminal.
     """
     text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
     if len(text) > 4 * limit:

@@ -34,7 +34,7 @@ def _figures(hook: str) -> None:
     # What --unit asks about is predicted, not measured, so that this is the command alone, toolchain or not.
     _, _, ratio = side_by_side([[hook, "cpu", "--unit", "/"]], [python])
     row("cpu --unit / python3 -I -c pass: no toolchain is run", ratio, "", 2.0)
-    # Beside Python's start there are bubblewrap's, setpriv's and the toolchain's own, none of which can be left out.
+    # bubblewrap, setpriv and the toolchain have to start as well as Python.
     _, _, ratio = side_by_side([[hook, "--goroot", str(CACHE / "go/1.27.3"), "cpu"]], [python])
     row("cpu, asking a toolchain in its sandbox / python3", ratio, "", 4.0)
     _crowd(hook)

@@ -13,9 +13,9 @@ from tests.testbed.machine import Machine
 
 ROUNDS = 9
 AIM = 2.0
-# Before an automatic update: the budget, and what the gate may take beside it, to read the deployments from the disk
-# and to announce (seconds).
-BUDGET, BESIDE = 3.0, 1.0
+# Before an automatic update: the budget, and the time in addition in which the gate reads the deployments from the
+# disk and announces (seconds).
+BUDGET, MORE = 3.0, 1.0
 # Takes every connection and says nothing.
 SILENT = """
 import socket
@@ -47,7 +47,7 @@ def main() -> None:
     measure.row("a staged root", statistics.median(a for a, _ in pairs), "s")
     measure.row("the running root", statistics.median(b for _, b in pairs), "s")
     measure.row("staged / running", statistics.median(a / b for a, b in pairs), "x", AIM)
-    measure.row(f"a bus that never answers: time over the {BUDGET:g} s, worst of 3", late, "s", BESIDE)
+    measure.row(f"a bus that never answers: time over the {BUDGET:g} s, worst of 3", late, "s", MORE)
     print(measure.quiet())
 
 

@@ -176,9 +176,9 @@ def test_an_override_is_heeded_only_from_root_and_in_its_time() -> None:
             assert_vetoed(dnf(m, "upgrade"))
         m.write(path, json.dumps(sound))
         m.run(f"chown 1000 {path}")
-        assert_vetoed(dnf(m, "upgrade"), "not heeded")
+        assert_vetoed(dnf(m, "upgrade"), "not used")
         m.run(f"chown 0 {path}; chmod 0666 {path}")
-        assert_vetoed(dnf(m, "upgrade"), "not heeded")
+        assert_vetoed(dnf(m, "upgrade"), "not used")
         m.run(f"chmod 0644 {path}")
         assert_done(dnf(m, "upgrade"))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Packages beside Fedora's Go: small ones that have nothing to do with it, and another vendor's Go."""
+"""Packages other than Fedora's Go: small ones that have nothing to do with it, and another vendor's Go."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def staged(vm: VM) -> str:
 
 
 def disk() -> Path:
-    """The disk, never to be booted but by way of an overlay: debian/main deployed, the other COMMITS beside it."""
+    """The disk, never to be booted but by way of an overlay: debian/main deployed, the other COMMITS next to it."""
     with tempfile.TemporaryDirectory() as folder:
         ours = Path(folder)
         site = {"PYTHON3_SITELIB": "/usr/lib/python3/dist-packages"}  # Debian's, wherever this machine has it
@@ -225,7 +225,7 @@ def commit(folder: Path, branch: str, *trees: str) -> None:
 
 
 def default_entry(image: Path) -> Boot:
-    """What a boot loader would boot now: the entry of the highest version; its files are put beside the image."""
+    """What a boot loader would boot now: the entry of the highest version; its files are put next to the image."""
     folder = Path(f"{image}.boot")
     cache.remove(folder)
     folder.mkdir()

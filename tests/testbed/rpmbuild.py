@@ -20,7 +20,7 @@ DEFINES = {
     "_source_payload": "w3.zstdio",
     "_build_id_links": "none",
     "debug_package": "%{nil}",
-    "__os_install_post": "%{nil}",  # packs what it is given: nothing is stripped, compressed or linked anew
+    "__os_install_post": "%{nil}",  # packs what it is given: nothing is stripped, compressed or linked again
     "source_date_epoch_from_changelog": "0",
     "_buildhost": "testbed",
 }

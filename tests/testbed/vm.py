@@ -210,7 +210,7 @@ class Job:
 
 
 class VM:
-    """One virtual machine and its disk. `boot` says what to start the disk with, asked anew at every boot."""
+    """One virtual machine and its disk. `boot` says what to start the disk with, asked again at every boot."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ def hook(tmp_path_factory: pytest.TempPathFactory) -> Hook:
 
 @pytest.fixture
 def workshop() -> Iterator[Path]:
-    """A folder beside the cache (so that trees can be hard-linked), safe for root."""
+    """A folder next to the cache (so that trees can be hard-linked), safe for root."""
     path = CACHE / "scratch" / f"{os.getpid()}-{time.monotonic_ns()}"
     path.mkdir(parents=True)
     yield path

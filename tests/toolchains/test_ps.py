@@ -128,7 +128,7 @@ def test_a_process_that_holds_ps_up_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_process_that_costs_too_much_memory_is_left_out(tmp_path: Path) -> None:
-    """One whose answer cannot be had in the memory there is, between two that can."""
+    """One whose answer needs more memory than there is, between two that need little."""
     with started(waiting.program("1.27")) as first, started(waiting.program("1.27")) as last:
         assert taken(first) == taken(last)
 

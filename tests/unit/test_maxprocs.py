@@ -167,7 +167,7 @@ def test_what_the_runtime_makes_of_its_settings(
 def test_a_sign_counts_since_go_126() -> None:
     assert maxprocs.reads_quota("", "containermaxprocs=+0", MIDDLE)
     assert not maxprocs.reads_quota("", "containermaxprocs=+0", NEW)
-    assert not maxprocs.reads_quota("", "containermaxprocs=-", MIDDLE)  # the old atoi's nought
+    assert not maxprocs.reads_quota("", "containermaxprocs=-", MIDDLE)  # the old atoi's zero
     assert maxprocs.reads_quota("", "containermaxprocs=-", NEW)
 
 

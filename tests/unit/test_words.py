@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every command of ours that a message, a remedy or a document names exists, with the options named beside it."""
+"""Every command of ours that a message, a remedy or a document names exists, with the options named there."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_commands_in_documents_exist() -> None:
 
 
 def test_a_command_that_does_not_exist_is_noticed() -> None:
-    assert wrong("-> run go-health-hook mend")
+    assert wrong("-> run go-health-hook repair")
     assert wrong("see go-health-hook status --all")
     assert wrong("go-health-hook --quickly")
     assert not wrong("go-health-hook override --for 2h --reason TEXT")

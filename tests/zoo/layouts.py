@@ -164,7 +164,7 @@ def vendors_patch_adds_a_file_to_the_runtime(world: World) -> None:
     world.write(goroot / "src/crypto/tls/zz_plan9.go", "//go:build plan9\n\npackage tls\n\nvar vendorBuild = false\n")
 
 
-@case("https://src.fedoraproject.org/rpms/golang: *.orig, *.rej and editors' files left beside sources", HEALTHY, True)
+@case("https://src.fedoraproject.org/rpms/golang: *.orig, *.rej and editors' files left among sources", HEALTHY, True)
 def leftovers_of_patches(world: World) -> None:
     goroot = world.unpack()
     for name in ("proc.go.orig", "proc.go.rej", "proc.go~", ".proc.go.swp", "#proc.go#", "_old_proc.go", "x_test.go"):
@@ -194,7 +194,7 @@ def compiled_packages_of_long_ago(world: World) -> None:
     world.write(goroot / "pkg/linux_amd64_race/fmt.a", "!<arch>\nold\n")
 
 
-@case("cross-compilers: tools for another machine beside ours", HEALTHY, True)
+@case("cross-compilers: tools for another machine next to ours", HEALTHY, True)
 def tools_for_another_machine_too(world: World) -> None:
     goroot = world.unpack()
     shutil.copytree(goroot / "pkg/tool/linux_amd64", goroot / "pkg/tool/linux_arm64")

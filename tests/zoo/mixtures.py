@@ -102,7 +102,7 @@ def one_file_that_was_left_behind(world: World) -> None:
     world.write(goroot / "src/internal/goarch/old_goarch.go", "package goarch\n\nconst PtrSize = 8\n")
 
 
-@case("a patch release beside another: all builds, so nothing is held back", HEALTHY, True)
+@case("a patch release mixed with another: all builds, so nothing is held back", HEALTHY, True)
 def version_file_and_tools_alone_decide(world: World) -> None:
     goroot = world.unpack()
     world.write(goroot / "doc/old_notes.html", "1.27.2\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The gate of go-health-hook for dnf 4: shows the gate, a program of its own, the transaction and heeds its veto.
+"""The gate of go-health-hook for dnf 4: shows the gate, a program of its own, the transaction and obeys its veto.
 
 Only a veto stops the transaction. Every mishap, of the gate or of this file, is logged and the transaction goes on.
 """

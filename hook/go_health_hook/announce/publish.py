@@ -55,7 +55,7 @@ def publish(
 
     `event` is record.VERDICT; or OVERRIDE or WARNED when the update went ahead although the verdict is block; or FOUND
     or AFTER when no update could have been held back. Only root's runs are announced. Takes WAIT seconds at most, or
-    `wait`: a gate that is a unit of its own gives a longer one, since systemd kills what such a unit leaves behind.
+    `wait`. A gate that is a unit of its own gives a longer one, since systemd kills the rest of such a unit.
     """
     publish_entry(record.entry(examination, gate, event, time.time()), examination.announce, root=root, wait=wait)
 

@@ -26,7 +26,7 @@ class Answers:
 
     A tool that cannot run on this machine is not asked: `tools` and `parsed` leave it out, `compiled` is then None.
     `built` has the release of those that are not asked, since their files tell it and are not in memory. `as_users` are
-    commands that heed go.env, run only where it has settings that matter.
+    commands that read go.env, run only where it has settings that matter.
     """
 
     __slots__ = ("as_users", "built", "compiled", "env", "parsed", "tools", "version")

@@ -50,7 +50,7 @@ def check(context: Context) -> Finding:
 def _remedy(chain: cgroup.Chain, problem: cgroup.Problem) -> str:
     """Return what shows the limit here. Of Go it says nothing."""
     if problem.kind == cgroup.UNMOUNTED:
-        # As in "ip netns exec", which mounts /sys anew, and in containers.
+        # As in "ip netns exec", which mounts /sys again, and in containers.
         return f"mount the cgroups in this mount namespace: {_mount_command(chain)}"
     return REMEDIES.get(problem.kind, f"look at what {problem.place} says; report it if the kernel wrote it")
 

@@ -29,7 +29,7 @@ def check(context: Context) -> Finding:
     if answer.stderr.strip():
         # A distribution's go without /proc prints its error and still exits 0.
         said = first_line(answer.stderr, 200)
-        return broken(context, f"go version prints an error beside its version: {said}", evidence)
+        return broken(context, f"go version prints an error with its version: {said}", evidence)
     try:
         version, platform = parse_version_output(first_line(answer.stdout, 1000))
     except ValueError as error:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from go_health_hook.cpu._throttling import Pressure, Stat
     from go_health_hook.linux.cgroup import Chain, Level
 
-HIERARCHIES = {"v2": "cgroup v2", "v1": "cgroup v1", "hybrid": "cgroup v1 beside v2", "none": "no cgroups"}
+HIERARCHIES = {"v2": "cgroup v2", "v1": "cgroup v1", "hybrid": "cgroup v1 with v2", "none": "no cgroups"}
 
 
 def stat_of(level: Level | None) -> Stat | None:
-    """The level's throttling so far, or None where it cannot be had."""
+    """Return the level's throttling so far, or None where it cannot be read."""
     try:
         return None if level is None else _throttling.read_stat(level.directory)
     except (OSError, Malformed):
@@ -27,7 +27,7 @@ def stat_of(level: Level | None) -> Stat | None:
 
 
 def pressure_of(level: Level | None) -> Pressure | None:
-    """The level's CPU pressure, or None where it cannot be had."""
+    """Return the level's CPU pressure, or None where it cannot be read."""
     try:
         return None if level is None else _throttling.read_pressure(level.directory)
     except (OSError, Malformed):

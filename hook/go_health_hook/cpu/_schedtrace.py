@@ -3,8 +3,8 @@
 
 Form: runtime/proc.go, schedtrace: "SCHED 50ms: gomaxprocs=8 idleprocs=5 threads=5 … runqueue=0 [ 0 0 … ] schedticks=…"
 
-The runtime writes a line in as many pieces as print has arguments, so that what others write meanwhile comes to stand
-in the midst of it, at any place between two pieces.
+The runtime writes a line in as many pieces as print has arguments. Other output may come to stand between any two of
+these pieces.
 """
 
 from __future__ import annotations

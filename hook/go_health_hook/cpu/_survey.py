@@ -54,9 +54,9 @@ class Survey:
 def survey(shown: Callable[[GoProcess], object], deadline: Deadline, proc: str = "/proc") -> Survey:
     """Take what `shown` makes of each Go process that can be looked into: of all as root, else of one's own.
 
-    A worker looks and sends it, so plain values only. A process's files and memory are its owner's, who may have put
-    them on a file system that never answers, or made them cost more than there is: the worker has bounded memory, and
-    when it is held up, another continues behind the process that did it. Each that holds us up gets half the time of
+    A worker looks and sends it, so plain values only. A process's owner may have put its files on a file system that
+    never answers, or made them cost more than there is. The worker has bounded memory. When it is held up, another
+    continues behind the process that did it. Each that holds us up gets half the time of
     the one before. A user whose processes did it STALLS_MAX times comes after all others.
     """
     done = Survey()

@@ -184,8 +184,8 @@ def _newest() -> Version:
 def _judge(program: str, command: list[str], env: Mapping[str, str], cwd: str) -> tuple[list[tuple[Version, str]], str]:
     """The runtimes that CMD brings into play, each with its DefaultGODEBUG, and what they are of, in words.
 
-    No runtimes: nothing is known of them. A script, make, env or timeout may start any Go, and a program whose version
-    is not known may be any, so that some Go would get a limit below its CPUs wrong.
+    No runtimes: nothing is known of them. A script, make, env or timeout may start any Go, and a program of unknown
+    version may be any Go. Some Go gets every limit below its CPUs wrong.
     """
     from go_health_hook.go import buildinfo
     from go_health_hook.go.versions import parse_version

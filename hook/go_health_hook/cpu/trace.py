@@ -174,7 +174,7 @@ def _start(command: list[str], env: dict[str, str], through: tuple[str, ...]) ->
 def _ask_for_trace(env: dict[str, str], interval: int, path: str) -> None:
     """Have the Go programs below CMD trace their schedulers, but not those whose messages the go command keeps.
 
-    It stores what compiler, assembler and linker write to stderr beside their results, and shows it again whenever it
+    It stores what compiler, assembler and linker write to stderr with their results, and shows it again whenever it
     uses those: a trace in there would come back at every later build. So these tools run without one; cmd/go asks a
     tool for its version through -toolexec too, so that the build cache is the same as ever. Tests run, as with
     -count=1, where it has their results already; before Go 1.24 it stored those of a trace for all others.
@@ -192,7 +192,7 @@ def _ask_for_trace(env: dict[str, str], interval: int, path: str) -> None:
 
 
 def _open_svg(path: str) -> Any:
-    """Opened before CMD is started, so that it is not run in vain; emptied when there is something to write."""
+    """Open the file before CMD runs, so that a bad name ends the command first; it is emptied later."""
     try:
         return open(path, "a", encoding="utf-8")
     except OSError as error:

@@ -156,7 +156,7 @@ class Scope:
 
 
 def settings_directory() -> str:
-    """Where the settings lie: beside the module directory when installed, else in the source tree."""
+    """Return the folder of the settings: next to the module directory when installed, else in the source tree."""
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     for path in (f"{here}/tune", f"{os.path.dirname(here)}/conf/usr/lib/go-health-hook/tune"):
         if os.path.isdir(path):

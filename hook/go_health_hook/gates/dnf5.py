@@ -174,8 +174,8 @@ def places_of(dnf5: Conversation, package: dict[str, str], pid: int) -> Iterator
     `pid` is dnf5's own process. A package of the command line or of a stored transaction (repository @commandline,
     @stored_transaction(...)) has the path as typed, relative to dnf5's working directory. For all others dnf5 tells the
     location in the repository: the file is in the download directory, or in the repository itself if that is a local
-    folder. dnf5 logs an error when asked for a setting that is not set, so a later list is only asked for if the
-    earlier ones do not hold the file.
+    folder. dnf5 logs an error when asked for a setting that is not set. A later list is therefore only asked for if
+    the earlier ones do not hold the file.
     """
     location, repository = package["location"], package["repo_id"]
     if location.startswith("/"):

@@ -46,8 +46,8 @@ SHUTDOWN_SECONDS = 20.0
 # The same for the running Go, judged for comparison, and for the lock that the system's own tools show.
 CONTROL_SECONDS_AT_SHUTDOWN = 6.0
 LOCK_SECONDS_AT_SHUTDOWN = 2.0
-# How long a run waits for the end of a transaction before it leaves what is left to the next one (seconds), and how
-# long between two looks.
+# How long a run waits for the end of a transaction before it leaves the rest to the next run, and how long between two
+# looks (seconds).
 WAIT_SECONDS = 600.0
 STEP_SECONDS = 0.2
 # systemd starts no second run of the unit for what changes during one, so each looks again at its end.

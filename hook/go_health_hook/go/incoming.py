@@ -142,7 +142,7 @@ class Incoming:
 def brings_go(files: Sequence[str]) -> str:
     """The GOROOT whose go command is among the files, or an empty string.
 
-    A program of that name alone is none: tools, sources or VERSION must be beside it (as for toolchain.is_goroot).
+    A program of that name alone is none: tools, sources or VERSION must be next to it (as for toolchain.is_goroot).
     """
     for name in files:
         home = name[: -len("/bin/go")]
@@ -163,7 +163,7 @@ def lay_out(paths: Sequence[str], leaving: Iterable[str], goroot: str, in_a_view
     try:
         rpm = bindings()
     except ImportError as error:
-        raise CannotLook(f"rpm's Python bindings are not to be had: {clean(str(error))}") from None
+        raise CannotLook(f"rpm's Python bindings cannot be loaded: {clean(str(error))}") from None
     os.umask(0o022)  # the caller's may keep nobody out of what nobody is to run
     ts = rpm.TransactionSet("/", rpm._RPMVSF_NOSIGNATURES | rpm._RPMVSF_NODIGESTS)
     packages: list[Package] = []
@@ -293,7 +293,7 @@ def _fill(
 def _write(
     rpm: Any, incoming: Incoming, chosen: list[Package], mixed: list[str], kept: list[str], in_a_view: bool
 ) -> None:
-    """Fill the private directory: `mixed` are files that stay beside those that come in, `kept` what stays whole.
+    """Fill the private directory: `mixed` are files that stay next to those that come in, `kept` what stays whole.
 
     Raises OSError.
     """
@@ -416,7 +416,7 @@ class _Writer:
                 self.note(f"{clean(name)}: {error.strerror}")
 
     def copy(self, name: str) -> None:
-        """A file that stays installed, beside those that come in."""
+        """A file that stays installed, next to those that come in."""
         try:
             info = os.lstat(name)
             if stat.S_ISLNK(info.st_mode):

@@ -185,7 +185,7 @@ def _setting(name: str, recorded: str, environment: str | None, version: Version
         count = _int32(value, plus) if equals and key == name else None
         if count is not None:
             on = count
-    # containermaxprocs is asked whether it is above nought, updatemaxprocs whether it is nought.
+    # containermaxprocs is asked whether it is above zero, updatemaxprocs whether it is zero.
     return on > 0 if name == "containermaxprocs" else on != 0
 
 
@@ -195,7 +195,7 @@ def _int32(text: str, plus: bool) -> int | None:
     if text[:1] == "-" or (plus and text[:1] == "+"):
         digits = text[1:]
     if not digits and text and not plus:
-        return 0  # atoi takes a lone minus for nought
+        return 0  # atoi takes a lone minus for zero
     if not digits or len(digits) > 100 or digits.strip("0123456789"):
         return None
     count = -int(digits) if text[0] == "-" else int(digits)
@@ -229,8 +229,8 @@ def _path_by_first_mount(view: View) -> str | None:
 def _path_by_last_mount(view: View) -> str | None:
     """The cgroup whose limit Go 1.25 opens: internal/runtime/cgroup/cgroup_linux.go there, parseCPUMount.
 
-    It puts the process's path behind the mount point of the last cgroup2, or of the v1 that has the CPU, without asking
-    which cgroup is the root of that mount.
+    It puts the process's path behind the mount point of the last cgroup2, or of the v1 that has the CPU. The cgroup at
+    the root of that mount does not count.
     """
     chosen = None
     for mount in view.mounts:

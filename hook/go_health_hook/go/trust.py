@@ -105,7 +105,7 @@ def closed_below(subject: Subject, directory: str) -> Hindrance | None:
 def _in_view(subject: Subject, goroot: str, step: Step, last: Step) -> bool:
     """Whether the mode of that step holds for a toolchain's program.
 
-    In a view of bubblewrap's the directories above a GOROOT outside /usr are made anew, open to all (run/sandbox.py).
+    In a view of bubblewrap's the directories above a GOROOT outside /usr are new ones, open to all (run/sandbox.py).
     """
     from go_health_hook.run.sandbox import host
 

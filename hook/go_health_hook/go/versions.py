@@ -18,7 +18,7 @@ class Version:
     text        the whole of it as it was given, experiments and vendor included
     name        what names the release: "go1.27.3", "go1.27rc2", "devel go1.28-abc123"
     major, minor, patch
-                numbers; `patch` is None for a candidate, a bare language version and a development tree, and all three
+                numbers; `patch` is None for a candidate, a bare language version and a development tree. All three
                 are None for development trees older than Go 1.18, which do not say where they stand
     kind        "" a release or a language version, "alpha", "beta" or "rc"
     devel       whether it is a build of a development tree: one on the way to 1.28 sorts as 1.28 does

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-# What may be wrong with a chain, beside MALFORMED and TOO_LONG: what the kernel never writes.
+# The kinds of a chain's problems; MALFORMED and TOO_LONG are for what the kernel never writes.
 UNMOUNTED = "unmounted"  # no file system of the hierarchy that governs the CPU is mounted here
 HIDDEN = "hidden"  # one is, but the process's group is not below what it shows
 UNREADABLE = "unreadable"  # the kernel, or who set up this namespace, does not let us read it
@@ -130,7 +130,7 @@ class View(Record):
 class Chain(Record):
     """The CPU limits on a process, level by level.
 
-    hierarchy   what governs the CPU: "v2"; "v1"; "hybrid" (v1, with cgroup v2 mounted beside it); "none" (this kernel
+    hierarchy   what governs the CPU: "v2"; "v1"; "hybrid" (v1, with cgroup v2 mounted too); "none" (this kernel
                 groups no processes for the CPU); "unknown" (/proc did not say)
     path        the process's cgroup in that hierarchy, relative to the reader's cgroup namespace
     levels      leaf first
@@ -285,7 +285,7 @@ def parse_entry(line: bytes) -> Entry:
     hierarchy = int(fields[0])
     controllers = tuple(os.fsdecode(c) for c in fields[1].split(b",") if c)
     if hierarchy == 0 and controllers:
-        raise Malformed(f"controllers beside cgroup v2: {clean(line, 100)!r}")
+        raise Malformed(f"controllers in a line of cgroup v2: {clean(line, 100)!r}")
     return Entry(hierarchy, controllers, join_path(split_path(os.fsdecode(path))))
 
 
@@ -535,7 +535,7 @@ def _walk_down(mount: Mount, controller: str, parts: list[str], root: str) -> _W
         return walk
     try:
         if root == "/":
-            # The tree of a test has no devices; here, what the path leads to must be what mountinfo speaks of.
+            # The path must lead to the mount that mountinfo names. The tree of a test has no devices to compare.
             device = os.fstat(here).st_dev
             if (os.major(device), os.minor(device)) != mount.device:
                 walk.problems.append(Problem(HIDDEN, directory, "something else than the cgroup file system is there"))
@@ -666,7 +666,7 @@ def _parse(name: str, parse: Callable[[bytes], _T], data: bytes) -> _T:
 def _positive(text: str) -> int:
     value = number(text)
     if value == 0:
-        raise Malformed("nought microseconds, which the kernel does not accept")
+        raise Malformed("zero microseconds, which the kernel does not accept")
     return value
 
 

@@ -149,9 +149,9 @@ def _parse_line(line: bytes, table: _Table) -> Mount | None:
 class _Table:
     """Who is mounted on whom: whether a mount point still leads to its mount.
 
-    Looking up a path enters, at each directory, what is mounted there on the file system it is in. So a mount is
-    covered if anything is mounted on its root, or, on one of the mounts it stands on, above the place where the next
-    one stands. (At the same place there is never more than one.)
+    Looking up a path enters, at each directory, the mount on top of it. A mount is covered if anything is mounted on
+    its root. It is covered too if, on one of the mounts below it, something is mounted above the place of the next one.
+    (At the same place there is never more than one.)
     """
 
     __slots__ = ("mounts", "places", "reached")

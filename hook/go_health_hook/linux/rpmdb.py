@@ -120,7 +120,7 @@ def ownership(root: str, goroot: str) -> Ownership:
     try:
         rpm = bindings()
     except ImportError as error:
-        return Ownership(f"rpm's Python bindings are not to be had: {clean(str(error))}")
+        return Ownership(f"rpm's Python bindings cannot be loaded: {clean(str(error))}")
     try:
         return _ask(rpm, root, directory, goroot)
     except Exception as error:  # whatever librpm makes of a damaged database

@@ -31,8 +31,8 @@ class Unit(Record):
     name      as in "user-1000.slice"
     uid       whose manager runs it, or None for the system's
     files     its fragment and drop-ins in the order they are read
-    set_by    the one of them that set the limit asked for, or an empty string where none did, as when the limit was
-              written straight to the cgroup
+    set_by    the one of them that set the limit asked for; empty where none did, as when the limit was written straight
+              to the cgroup
     """
 
     __slots__ = ("files", "name", "set_by", "uid")

@@ -375,7 +375,7 @@ def _kill_strays() -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    """Call prctl(2); where ctypes is not to be had the process does without."""
+    """Call prctl(2); without ctypes nothing is done."""
     try:
         import ctypes
 

@@ -125,8 +125,8 @@ def root_owned_program(name: str) -> str:
 def _may_raise_limits() -> bool:
     """Whether a hard limit that this process lowers can be raised again.
 
-    Tried, since root of a user namespace has CAP_SYS_RESOURCE in vain (kernel/sys.c, do_prlimit). What is tried with
-    is far above what any program here may use.
+    Return the answer of a try, since root of a user namespace has CAP_SYS_RESOURCE without effect (kernel/sys.c,
+    do_prlimit). The limit tried is far above the use of any program here.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
