@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from go_health_hook.deadline import Deadline
-from go_health_hook.go import goenv, sources
+from go_health_hook.go import goenv, sources, trust
 from go_health_hook.go.versions import parse_version
 from go_health_hook.subject import Subject
 
@@ -86,9 +86,13 @@ def test_sources_that_others_can_change_are_named(tmp_path: Path) -> None:
     signs(tmp_path, internal_abi={"a.go": ABI})
     tmp_path.chmod(0o755)
     (tmp_path / "src/internal/abi/a.go").chmod(0o666)
-    assert "a.go is writable by everybody" in signs(tmp_path, internal_abi={"a.go": ABI}).foreign
+    found = signs(tmp_path, internal_abi={"a.go": ABI}).foreign
+    assert found and "a.go is writable by everybody" in found.text
+    assert found.kind == trust.WRITABLE
     os.chown(tmp_path / "src/internal/abi", 1000, 1000)
-    assert "internal/abi belongs to user 1000" in signs(tmp_path, internal_abi={"a.go": ABI}).foreign
+    found = signs(tmp_path, internal_abi={"a.go": ABI}).foreign
+    assert found and "internal/abi belongs to user 1000" in found.text
+    assert found.kind == trust.FOREIGN
 
 
 def test_sources_that_time_runs_out_for_are_not_complete(tmp_path: Path) -> None:

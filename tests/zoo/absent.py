@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.zoo.case import NOTHING, case
+from tests.zoo.case import NAMED, NOTHING, case
 
 if TYPE_CHECKING:
     from tests.zoo.world import World
@@ -18,7 +18,14 @@ def no_go_at_all(world: World) -> None:
     pass
 
 
-@case("https://go.dev/doc/manage-install: a link left behind", NOTHING, False, says=("/usr/local/bin/go leads to",))
+@case(
+    "https://go.dev/doc/manage-install: a link left behind",
+    NOTHING,
+    False,
+    says=("/usr/local/bin/go leads to",),
+    cure=r": (rm /usr/local/bin/go)",
+    cured=NOTHING,
+)
 def link_left_behind(world: World) -> None:
     world.link("/usr/local/bin/go", "/usr/local/go/bin/go")
 
@@ -47,7 +54,12 @@ def gccs_go(world: World) -> None:
 
 
 @case(
-    "a wrapper script for all users", NOTHING, True, says=("starts Go in /srv/go", "[toolchain] goroot"), never=UNTRUE
+    "a wrapper script for all users",
+    NOTHING,
+    True,
+    says=("starts Go in /srv/go", "[toolchain] goroot"),
+    never=UNTRUE,
+    cure=NAMED,
 )
 def wrapper_script(world: World) -> None:
     world.unpack("/srv/go")
@@ -76,12 +88,20 @@ def compiled_launcher(world: World) -> None:
     main = "package main\n"
     main += 'import ("os"; "syscall")\nfunc main() { syscall.Exec("/srv/go/bin/go", os.Args, os.Environ()) }\n'
     source = world.write("/srv/launcher/main.go", main)
-    world.shell(f"HOME=/root GOCACHE=/mnt/cache GOTOOLCHAIN=local {goroot}/bin/go build -o /usr/local/bin/go {source}")
-    world.shell("chmod -R a+rwX /mnt/cache")
+    environment = "setpriv --reuid=1000 --regid=1000 --clear-groups env HOME=/home/alice GOCACHE=/mnt/cache"
+    world.shell(f"{environment} GOTOOLCHAIN=local {goroot}/bin/go build -o /mnt/built/launcher {source}")
+    world.shell("cp /mnt/built/launcher /usr/local/bin/go")
 
 
-@case("a Go in /opt that profile.d puts on the path", NOTHING, True, says=("/opt/go is not judged",), never=UNTRUE,
-      path="/opt/go/bin:/usr/bin:/bin")  # fmt: skip
+@case(
+    "a Go in /opt that profile.d puts on the path",
+    NOTHING,
+    True,
+    path="/opt/go/bin:/usr/bin:/bin",
+    says=("/opt/go is not judged",),
+    never=UNTRUE,
+    cure=NAMED,
+)
 def archive_in_opt_by_profile(world: World) -> None:
     world.unpack("/opt/go")
     world.write("/etc/profile.d/go.sh", "PATH=$PATH:/opt/go/bin\n")

@@ -26,6 +26,7 @@ class Case(NamedTuple):
     above; an update is held back for BROKEN alone. `works` says whether `user` (uid, gid) can build a program that
     prints a line, with `path` as the search path; it is tried, so it cannot be wrong for long. `says` are words of the
     finding that decides, and `never` words that no finding may have. The program imports `program` besides fmt.
+    `cure` finds a remedy in what the hook says (its first group); done as it stands, it leaves what `cured` says.
     """
 
     name: str
@@ -39,7 +40,15 @@ class Case(NamedTuple):
     says: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
     program: str = "fmt"
+    cure: str = ""
+    cured: str = ""
 
+
+# Remedies to be typed as they stand.
+NOT_WRITABLE = r"(chmod -R go-w [^;]+)"
+READABLE = r"(chmod -R o\+rX [^;]+)"
+SILENT = r"set (\w+ = advisory) in \[checks\]"
+NAMED = r"(?:Go in|starts Go in) (\S+?):? (?:name that|is not judged)"
 
 CASES: dict[str, Case] = {}
 
@@ -54,13 +63,15 @@ def case(
     says: tuple[str, ...] = (),
     never: tuple[str, ...] = (),
     program: str = "fmt",
+    cure: str = "",
+    cured: str = HEALTHY,
 ) -> Callable[[Callable[[World], object]], Callable[[World], object]]:
     """Put the function that makes a machine into the zoo, by its name."""
 
     def keep(make: Callable[[World], object]) -> Callable[[World], object]:
         name = make.__name__.replace("_", "-")
         assert name not in CASES, name
-        CASES[name] = Case(name, make, source, expected, works, releases, user, path, says, never, program)
+        CASES[name] = Case(name, make, source, expected, works, releases, user, path, says, never, program, cure, cured)
         return make
 
     return keep

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tests.zoo.case import NOT_JUDGED, case
+from tests.zoo.case import NOT_JUDGED, NOT_WRITABLE, READABLE, SILENT, case
 from tests.zoo.world import run
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HARM = ("chown",)
 
 
-@case("https://github.com/devcontainers/features: src/go/install.sh", NOT_JUDGED, True, never=HARM)
+@case("https://github.com/devcontainers/features: src/go/install.sh", NOT_JUDGED, True, never=HARM, cure=SILENT)
 def devcontainer_owned_by_user_and_group(world: World) -> None:
     world.unpack()
     world.shell(
@@ -29,19 +29,27 @@ def devcontainer_owned_by_user_and_group(world: World) -> None:
     True,
     never=HARM,
     says=("chmod -R go-w",),
+    cure=NOT_WRITABLE,
 )
 def group_may_write(world: World) -> None:
     world.unpack()
     world.shell("chown -R 0:986 /usr/local/go; chmod -R g+w /usr/local/go")
 
 
-@case("everybody may write, as after `chmod -R 777`", NOT_JUDGED, True, never=HARM, says=("chmod -R go-w",))
+@case(
+    "everybody may write, as after `chmod -R 777`",
+    NOT_JUDGED,
+    True,
+    never=HARM,
+    says=("chmod -R go-w",),
+    cure=NOT_WRITABLE,
+)
 def everybody_may_write(world: World) -> None:
     world.unpack()
     world.shell("chmod -R 0777 /usr/local/go")
 
 
-@case("one source file that a user keeps", NOT_JUDGED, True, never=HARM)
+@case("one source file that a user keeps", NOT_JUDGED, True, never=HARM, cure=SILENT)
 def one_source_of_a_users(world: World) -> None:
     world.unpack()
     os.chown("/usr/local/go/src/crypto/x509/verify.go", 1000, 1000)
@@ -53,7 +61,7 @@ def one_folder_of_a_users(world: World) -> None:
     os.chown("/usr/local/go/src/internal/abi", 1000, 1000)
 
 
-@case("VERSION belongs to the user who unpacked it", NOT_JUDGED, True, never=HARM)
+@case("VERSION belongs to the user who unpacked it", NOT_JUDGED, True, never=HARM, cure=SILENT)
 def version_file_of_a_users(world: World) -> None:
     world.unpack()
     os.chown("/usr/local/go/VERSION", 1000, 1000)
@@ -65,6 +73,7 @@ def version_file_of_a_users(world: World) -> None:
     True,
     never=("chown", "chmod -R"),
     says=("/opt",),
+    cure=SILENT,
 )
 def linked_from_a_home(world: World) -> None:
     world.unpack("/home/alice/sdk/go1.27.3")
@@ -94,37 +103,37 @@ def broken_go_of_a_users(world: World) -> None:
     world.link("/usr/local/bin/go", "/home/alice/go/bin/go")
 
 
-@case("`tar` under umask 077", NOT_JUDGED, True, user=(0, 0), says=("chmod -R o+rX", "only root"))
+@case("`tar` under umask 077", NOT_JUDGED, True, user=(0, 0), says=("only root",), cure=READABLE)
 def for_root_alone(world: World) -> None:
     world.unpack()
     world.shell("chmod -R go= /usr/local/go")
 
 
-@case("`mkdir` under umask 027", NOT_JUDGED, True, user=(1000, 986), says=("chmod -R o+rX", "group 986"))
+@case("`mkdir` under umask 027", NOT_JUDGED, True, user=(1000, 986), says=("group 986",), cure=READABLE)
 def top_folder_for_a_group(world: World) -> None:
     world.unpack()
     world.shell("chown 0:986 /usr/local/go; chmod 0750 /usr/local/go")
 
 
-@case("`tar` under umask 027, for a group of developers", NOT_JUDGED, True, user=(1000, 986), says=("chmod -R o+rX",))
+@case("`tar` under umask 027, for a group of developers", NOT_JUDGED, True, user=(1000, 986), cure=READABLE)
 def all_for_a_group(world: World) -> None:
     world.unpack()
     world.shell("chown -R 0:986 /usr/local/go; chmod -R o= /usr/local/go")
 
 
-@case("only the programs are a group's", NOT_JUDGED, True, user=(1000, 986), says=("mode 0750",))
+@case("only the programs are a group's", NOT_JUDGED, True, user=(1000, 986), says=("mode 0750",), cure=READABLE)
 def programs_for_a_group(world: World) -> None:
     world.unpack()
     world.shell("cd /usr/local/go; chown 0:986 bin/go pkg/tool/*/*; chmod 0750 bin/go pkg/tool/*/*")
 
 
-@case("only the sources are a group's", NOT_JUDGED, True, user=(1000, 986))
+@case("only the sources are a group's", NOT_JUDGED, True, user=(1000, 986), cure=READABLE)
 def sources_for_a_group(world: World) -> None:
     world.unpack()
     world.shell("cd /usr/local/go; chown -R 0:986 src; chmod -R o= src")
 
 
-@case("one folder of sources is a group's", NOT_JUDGED, True, user=(1000, 986))
+@case("one folder of sources is a group's", NOT_JUDGED, True, user=(1000, 986), cure=READABLE)
 def one_folder_of_sources_for_a_group(world: World) -> None:
     world.unpack()
     world.shell("cd /usr/local/go/src; chown -R 0:986 crypto/x509; chmod -R o= crypto/x509")

@@ -71,6 +71,8 @@ def wrong(case: Case, result: Result) -> str:
         return f"updates held back: {result['blocked']}\n{lines}"
     if result["expected"] != case.expected:
         return f"{result['expected']} instead of {case.expected}\n{lines}"
+    if case.cure and result.get("cured") != case.cured:
+        return f"the remedy leaves {result.get('cured')!r}, not {case.cured!r}\n{lines}"
     missing = [word for word in case.says if word not in lines]
     unwanted = [word for word in case.never if word in lines]
     return f"words missing {missing}, unwanted {unwanted}\n{lines}" if missing or unwanted else ""

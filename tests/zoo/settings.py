@@ -130,7 +130,14 @@ def goenv_is_missing(world: World) -> None:
     (world.unpack() / "go.env").unlink()
 
 
-@case("an editor on Windows: carriage returns", BROKEN, False, ALL, says=("invalid GOTOOLCHAIN", "sed -i"))
+@case(
+    "an editor on Windows: carriage returns",
+    BROKEN,
+    False,
+    ALL,
+    says=("invalid GOTOOLCHAIN",),
+    cure=r"carriage returns: (sed -i [^\n]+)",
+)
 def goenv_with_carriage_returns(world: World) -> None:
     world.unpack()
     world.go_env((STOCK + "GOTOOLCHAIN=auto\n").replace("\n", "\r\n"))
@@ -172,7 +179,13 @@ def goenv_unknown_suffix(world: World) -> None:
     world.go_env(f"GOTOOLCHAIN=go{world.version}+local\n")
 
 
-@case(f"{TOOLCHAIN}: another release, which this machine cannot fetch", BROKEN, False, says=("another toolchain",))
+@case(
+    f"{TOOLCHAIN}: another release, which this machine cannot fetch",
+    BROKEN,
+    False,
+    says=("another toolchain",),
+    cure=r"set (GOTOOLCHAIN=local) in",
+)
 def goenv_names_another_release(world: World) -> None:
     world.unpack()
     world.go_env("GOTOOLCHAIN=go1.22.1\n")

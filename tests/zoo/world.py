@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -136,13 +137,36 @@ def judged(hook: str, case: Case) -> dict[str, Any]:
     return {"expected": word, "blocked": decision.verdict.block, "lines": [report["reason"], *lines]}
 
 
+def cured(world: World, case: Case, hook: str, lines: str) -> str:
+    """What the hook says after the remedy that it named, or why that could not be done."""
+    found = re.search(case.cure, lines)
+    if not found:
+        return f"no remedy like {case.cure}"
+    remedy = found.group(1)
+    if remedy.endswith("= advisory"):
+        world.write("/etc/go-health-hook.conf", f"[checks]\n{remedy}\n")
+    elif remedy.startswith("/"):
+        world.write("/etc/go-health-hook.conf", f"[toolchain]\ngoroot = {remedy}\n")
+    elif remedy.startswith("GOTOOLCHAIN="):
+        world.go_env(f"{remedy}\n")
+    else:
+        done = run("/bin/sh", "-c", remedy)
+        if done.returncode:
+            return f"{remedy}: {done.stderr}"
+    again = judged(hook, case)
+    return str(again.get("expected", again)) if not again.get("blocked") else f"blocked after {remedy}"
+
+
 def main() -> None:
     """Make the case, build there, judge it."""
     case = collected()[sys.argv[1]]
     world = layer(case.program)
     case.make(world)
     works, said = builds(case)
-    print(json.dumps({"works": works, "said": said, **judged(sys.argv[3], case)}))
+    result = judged(sys.argv[3], case)
+    if case.cure and "lines" in result:
+        result["cured"] = cured(world, case, sys.argv[3], "\n".join(result["lines"]))
+    print(json.dumps({"works": works, "said": said, **result}))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import shlex
 
 from go_health_hook.checks._owners import owners
 from go_health_hook.errors import HookError
+from go_health_hook.go import trust
 from go_health_hook.linux import image
 from go_health_hook.run import control
 from go_health_hook.text import clean
@@ -69,6 +70,21 @@ def broken(context: Context, summary: str, evidence: Evidence, status: str = FAI
 def not_judged(summary: str, remedy: str, key: str, evidence: Evidence) -> Finding:
     """Return a finding that says nothing for or against the toolchain."""
     return Finding(WARN, summary, remedy, evidence, ground=NOT_JUDGED, remedy_key=key)
+
+
+def foreign(context: Context, check: str, hindrance: trust.Hindrance, evidence: Evidence) -> Finding:
+    """Return that others can change the toolchain, so it is not judged. The remedy takes nothing from its owner."""
+    goroot = context.toolchain.goroot
+    silence = SILENCE.format(check=check)
+    summary = f"not judged, nor executed as root: {hindrance.text}"
+    if hindrance.kind == trust.WRITABLE and goroot.startswith(("/usr/", "/opt/")):
+        remedy = f"if only root is to change it: chmod -R go-w {shlex.quote(clean(goroot))}; else {silence}"
+        return not_judged(summary, remedy, "chmod", evidence)
+    remedy = (
+        "to have a Go judged, put one that only root can change in /usr/local or /opt, or "
+        f"{install('golang')}, and name it in [toolchain] goroot of /etc/go-health-hook.conf; else {silence}"
+    )
+    return not_judged(summary, remedy, "move", evidence)
 
 
 def late(summary: str, by_hand: str, evidence: Evidence) -> Finding:

@@ -8,15 +8,11 @@ import shlex
 
 from go_health_hook.checks import Context
 from go_health_hook.checks._answers import ENV_NAMES, answers, own_version, settings_of
-from go_health_hook.checks._remedies import SILENCE, broken, failed, install, not_judged, reinstall
-from go_health_hook.go import goenv, trust
+from go_health_hook.checks._remedies import SILENCE, broken, failed, foreign, install, not_judged, reinstall
+from go_health_hook.go import goenv
 from go_health_hook.go.versions import parse_version
 from go_health_hook.text import clean, first_line
 from go_health_hook.verdict import FAIL, PASS, WARN, Finding
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from go_health_hook.go.toolchain import Toolchain
 
 SEVERITY = "required"
 ORDER = 10
@@ -34,7 +30,7 @@ def check(context: Context) -> Finding:
     if toolchain.problem:
         return Finding(FAIL, toolchain.problem, _where(context), evidence, remedy_key="setting")
     if toolchain.foreign:
-        return _foreign(toolchain, toolchain.foreign, evidence)
+        return foreign(context, "goroot", toolchain.foreign, evidence)
     shut = toolchain.closed
     damage = "" if shut and not shut.readable else toolchain.broken(toolchain.go) or _incomplete(context)
     if damage:
@@ -47,22 +43,6 @@ def check(context: Context) -> Finding:
         # What alternatives(8) or a package set up is gone: typing "go" finds nothing.
         return broken(context, f"Go is in {clean(toolchain.goroot)}, but {toolchain.lost}", evidence)
     return _settings(context, evidence) or _agrees(context, evidence)
-
-
-def _foreign(toolchain: Toolchain, hindrance: trust.Hindrance, evidence: dict[str, object]) -> Finding:
-    """Return that it is not judged, since others can change it. The remedy takes nothing from its owner."""
-    goroot = shlex.quote(clean(toolchain.goroot))
-    silence = SILENCE.format(check="goroot")
-    summary = f"not judged, nor executed as root: {hindrance.text}"
-    if hindrance.kind == trust.WRITABLE and toolchain.goroot.startswith(("/usr/", "/opt/")):
-        return not_judged(
-            summary, f"if only root is to change it: chmod -R go-w {goroot}; else {silence}", "chmod", evidence
-        )
-    remedy = (
-        f"to have a Go judged, put one that only root can change in /usr/local or /opt, or {install('golang')}, "
-        f"and name it in [toolchain] goroot of /etc/go-health-hook.conf; else {silence}"
-    )
-    return not_judged(summary, remedy, "move", evidence)
 
 
 def _where(context: Context) -> str:

@@ -8,7 +8,7 @@ import threading
 
 from go_health_hook.checks import Context
 from go_health_hook.checks._answers import answers, own_version, settings_of, unparsed
-from go_health_hook.checks._remedies import SILENCE, broken, excuse, failed, late, not_judged, reinstall
+from go_health_hook.checks._remedies import SILENCE, broken, excuse, failed, foreign, late, not_judged, reinstall
 from go_health_hook.go import goenv, sources, trust
 from go_health_hook.go.cache import build_cache, discard
 from go_health_hook.linux import memory
@@ -172,10 +172,7 @@ def _mixed(context: Context, packages: list[tuple[str, list[str]]], evidence: di
     signs = sources.read_signs(context.subject, toolchain.goroot, packages, "runtime", context.deadline)
     if signs.foreign:
         # Not proof of anything, and whoever can change them could hold updates back: no word on what was found.
-        remedy = (
-            f"if only root is to change it: chmod -R go-w on the folder named; else {SILENCE.format(check='stdlib')}"
-        )
-        return not_judged(f"not judged: {signs.foreign}", remedy, "chmod", evidence)
+        return foreign(context, "stdlib", signs.foreign, evidence)
     files = dict(packages)
     for package, sign in list(signs.twice.items())[:MAX_PROOFS]:
         evidence[f"sign in {package}"] = sign

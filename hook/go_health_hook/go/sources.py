@@ -12,6 +12,7 @@ import os
 import re
 import stat
 
+from go_health_hook.go import trust
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -41,7 +42,7 @@ class Signs:
 
     twice     packages with a name that two of their files declare: {import path: one line}
     missing   packages that use a name which the package they import does not declare: {import path: one line}
-    foreign   why others than root can change one of the files read, or an empty string
+    foreign   why others than root can change one of the files read, or None
     complete  whether all were read in time
     """
 
@@ -50,7 +51,7 @@ class Signs:
     def __init__(self) -> None:
         self.twice: dict[str, str] = {}
         self.missing: dict[str, str] = {}
-        self.foreign = ""
+        self.foreign: trust.Hindrance | None = None
         self.complete = True
 
 
@@ -115,7 +116,7 @@ def _texts(subject: Subject, directory: str, files: Sequence[str], signs: Signs)
     root = os.geteuid() == 0
     try:
         if root and not signs.foreign:
-            signs.foreign = subject.untrusted(directory)
+            signs.foreign = trust.changeable(subject, [directory])
         place = subject.open_path(directory)
     except OSError:
         return
@@ -125,7 +126,7 @@ def _texts(subject: Subject, directory: str, files: Sequence[str], signs: Signs)
                 with open(_open(subject, directory, place, name), "rb", buffering=0) as file:
                     info = os.fstat(file.fileno())
                     if root and not signs.foreign and _changeable(info):
-                        signs.foreign = subject.untrusted(f"{directory}/{name}")
+                        signs.foreign = trust.changeable(subject, [f"{directory}/{name}"])
                     if stat.S_ISREG(info.st_mode):
                         yield name, b"\n" + file.read(FILE_MAX)
             except OSError:
