@@ -90,6 +90,7 @@ def test_interrupted_check_ends_what_it_has_started(tmp_path: Path) -> None:
     (tmp_path / "pkg/tool").mkdir(parents=True)
     (tmp_path / "VERSION").write_text("go1.27.3\n")
     os.mkfifo(tmp_path / "go.env")  # whoever opens it waits
+    tmp_path.chmod(0o755)  # what is closed to others is not run
     (tmp_path / "bin/go").write_text("#!/bin/sh\n# A stand-in for a go that hangs.\nsleep 1000\n")
     (tmp_path / "bin/go").chmod(0o755)
     command = [sys.executable, "-m", "go_health_hook", "--dry-run", "--budget", "600", "--goroot", str(tmp_path)]
