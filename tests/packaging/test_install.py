@@ -168,9 +168,11 @@ def test_removal_directories_of_the_admin_stay() -> None:
         machine.run("mkdir -p /etc/systemd/system.conf.d /etc/systemd/user.conf.d /etc/ansible/facts.d")
         machine.write("/etc/ansible/facts.d/admins.fact", "{}")
         sets.install(machine, NAME, *OPTIONAL)
-        machine.run(["go-health-hook", "tune", "--apply", "build-slice"])
+        for name in ("build-slice", "open-files", "tasks"):
+            machine.run(["go-health-hook", "tune", "--apply", name])
         done = dnf(machine, "remove", NAME)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert not machine.path("/etc/systemd/user/build.slice.d").exists()
         for path in ("/etc/systemd/system.conf.d", "/etc/systemd/user.conf.d", "/etc/ansible/facts.d/admins.fact"):
             assert machine.path(path).exists(), path
 

@@ -30,6 +30,8 @@ BUDGET = 30.0
 FILE = "50-go-health-hook-{}.conf"
 SYSTEMCTL, ANALYZE = "/usr/bin/systemctl", "/usr/bin/systemd-analyze"
 HEADER = "# Applied by go-health-hook tune; go-health-hook tune --revert {} takes it back.\n"
+# In every drop-in of ours below a directory that was not there before: only such a directory is removed again.
+MADE = "# The directory was made for it.\n"
 
 
 class Setting:
@@ -234,9 +236,29 @@ def _after(setting: Setting, scope: Scope) -> list[str]:
     return notes
 
 
-def _write(path: str, text: str) -> None:
+def _made(folder: str) -> bool:
+    """Return whether `folder` is not there yet, or was made for a drop-in of ours that is in it."""
     try:
-        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        names = os.listdir(folder)
+    except OSError:
+        return True
+    for name in names:
+        if name.startswith(FILE.split("{", 1)[0]):
+            try:
+                with open(f"{folder}/{name}", encoding="utf-8", errors="replace") as file:
+                    if MADE in file:
+                        return True
+            except OSError:
+                continue
+    return False
+
+
+def _write(path: str, text: str) -> None:
+    folder = os.path.dirname(path)
+    try:
+        if _made(folder):
+            text = MADE + text
+        os.makedirs(folder, 0o755, exist_ok=True)
         files.replace(path, text)
     except OSError as error:
         hint = "run it as root, or with --user" if isinstance(error, PermissionError) else "is it writable?"
@@ -245,6 +267,7 @@ def _write(path: str, text: str) -> None:
 
 def _remove(setting: Setting, scope: Scope) -> None:
     for path in scope.files(setting):
+        made = _made(os.path.dirname(path))
         try:
             os.unlink(path)
         except FileNotFoundError:
@@ -252,7 +275,8 @@ def _remove(setting: Setting, scope: Scope) -> None:
         except OSError as error:
             raise HookError(f"{path}: cannot be removed: {error.strerror}", hint="run it as root") from None
         try:
-            os.rmdir(os.path.dirname(path))
+            if made:
+                os.rmdir(os.path.dirname(path))
         except OSError:
             pass  # others have files there
 
