@@ -93,7 +93,9 @@ def test_interrupted_check_ends_what_it_has_started(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)  # what is closed to others is not run
     (tmp_path / "bin/go").write_text("#!/bin/sh\n# A stand-in for a go that hangs.\nsleep 1000\n")
     (tmp_path / "bin/go").chmod(0o755)
-    command = [sys.executable, "-m", "go_health_hook", "--dry-run", "--budget", "600", "--goroot", str(tmp_path)]
+    # A shell starts what it puts into the background with SIGINT ignored, which all below it inherit.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "go_health_hook", "--dry-run", "--budget", "600"]
+    command += ["--goroot", str(tmp_path)]
     env = {**os.environ, "PYTHONPATH": str(tree / "hook")}
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as check:
         while not Path(f"/proc/{check.pid}/task/{check.pid}/children").read_text():
