@@ -40,6 +40,13 @@ def test_a_status_is_reported(sandbox: Sandbox) -> None:
     assert result.why() == "exited with status 7: err"
 
 
+def test_a_status_is_reported_of_a_program_of_this_machines() -> None:
+    result = run(["/bin/sh", "-c", "echo err >&2; exit 7"], Deadline(LONG))
+    assert (result.status, result.stderr) == (7, b"err\n")
+    assert run(["/bin/sh", "-c", "kill -SEGV $$"], Deadline(LONG)).signal == signal.SIGSEGV
+    assert "No such file" in run(["/nonexistent/program"], Deadline(LONG)).error
+
+
 def test_a_signal_is_reported(sandbox: Sandbox) -> None:
     result = run(["/bin/sh", "-c", "kill -SEGV $$"], Deadline(LONG), sandbox=sandbox)
     assert result.status is None

@@ -152,13 +152,14 @@ class Running:
         begun = command.begun(self.result.stderr)
         if begun:
             self.result.stderr = self.result.stderr[len(command.mark) :]
-            if not command.mark and not self.result.ok and not self.result.timed_out:
+            unmarked = self.sandbox is not None and not command.mark
+            if unmarked and not self.result.ok and not self.result.timed_out:
                 begun = b"exit-code" in said or self.result.stderr.startswith(b"bwrap: execvp ")
         self._finish()
         if begun:
             for helper in command.helpers:
                 host().proven.add(helper)
-            if not command.mark and self.result.status == 1 and b"exit-code" not in said and said:
+            if unmarked and self.result.status == 1 and b"exit-code" not in said and said:
                 # The view stands; it is the program that cannot be executed. Shells call that 127 (execve(2), sh(1)).
                 self.result.status = 127
             return self.result
