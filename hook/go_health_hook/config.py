@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook import files
 from go_health_hook.errors import BadInput
 from go_health_hook.text import clean
 from go_health_hook.verdict import ADVISORY, OFF, REGRESSION, REQUIRED
@@ -183,8 +184,7 @@ class Config:
     def read(self, path: str, checks: Mapping[str, str]) -> None:
         """Lay one file over what is there. Raises BadInput naming file, line and the nearest known key."""
         try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read(MAX_BYTES)
+            text = files.read(path, MAX_BYTES).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise BadInput(f"{path}: cannot be read: {why}", hint="repair or remove the file") from None
@@ -263,18 +263,18 @@ def load(checks: Mapping[str, str], path: str | None = None, root: str = "/") ->
     """
     config = Config(checks)
     base = root.rstrip("/")
-    files = [base + VENDOR] if os.path.exists(base + VENDOR) else []
+    paths = [base + VENDOR] if os.path.exists(base + VENDOR) else []
     if path is not None:
-        files.append(path)
+        paths.append(path)
     else:
         if os.path.lexists(base + ADMIN):
-            files.append(base + ADMIN)
+            paths.append(base + ADMIN)
         try:
             names = sorted(n for n in os.listdir(base + DROPINS) if n.endswith(".conf") and not n.startswith("."))
         except OSError:
             names = []
-        files += [f"{base}{DROPINS}/{n}" for n in names]
-    for file in files:
+        paths += [f"{base}{DROPINS}/{n}" for n in names]
+    for file in paths:
         if os.path.realpath(file) != "/dev/null":
             config.read(file, checks)
     return config
@@ -291,9 +291,8 @@ def goroot(checks: Callable[[], Mapping[str, str]], path: str | None = None) -> 
         dropins = []
     for file in [path] if path is not None else [ADMIN, *dropins]:
         try:
-            with open(file, "rb") as config:
-                if b"\ngoroot" not in b"\n" + config.read(MAX_BYTES):
-                    continue
+            if b"\ngoroot" not in b"\n" + files.read(file, MAX_BYTES):
+                continue
         except OSError:
             if path is None:
                 continue

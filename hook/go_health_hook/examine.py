@@ -15,7 +15,7 @@ from go_health_hook.errors import BadInput, NotJudged
 from go_health_hook.go import maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
-from go_health_hook.run import sandbox
+from go_health_hook.run import sandbox, scratch
 from go_health_hook.run.worker import LOOK, Worker
 from go_health_hook.text import clean
 from go_health_hook.verdict import ERROR, FAIL, NOT_JUDGED, OFF, SKIP, TIMEOUT, Examination, Finding
@@ -203,6 +203,7 @@ def _work(
     for thread in threads:
         while thread.is_alive() and not end.expired:
             thread.join(end.remaining())
+    scratch.sweep_killed()
 
 
 def _cpu(chain: cgroup.Chain) -> dict[str, Any]:

@@ -158,13 +158,31 @@ def _clear(directory: int, top: int) -> list[str]:
     return moved
 
 
-def replace(path: str, text: str, mode: int = 0o644, *, only_new: bool = False) -> None:
+def make_directory(path: str) -> None:
+    """Make a directory that every user may read, with those above it, whatever the umask. Raises OSError."""
+    missing = []
+    while path and not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o755)
+            os.chmod(directory, 0o755)  # noqa: S103
+
+
+def replace(path: str, text: str, mode: int = 0o644, *, only_new: bool = False, above: bool = False) -> None:
     """Put `text` where `path` is, on the disk when this returns. Raises OSError, with `path` as its filename.
 
     With `only_new` a file that is there already stays as it is. The directory may be another account's: what is written
-    to is a file that did not exist before, of a name that cannot be guessed.
+    to is a file that did not exist before, of a name that cannot be guessed. With `above` that file is in the directory
+    above, for readers that take every file of a directory, as pam_motd does.
     """
     directory, name = os.path.split(path)
+    if above:
+        _sweep(directory, name)  # of earlier versions
+        up = os.path.dirname(directory)
+        if os.path.isdir(directory) and os.lstat(up).st_dev == os.lstat(directory).st_dev and os.access(up, os.W_OK):
+            directory = up
     new = f"{directory}/.{name}.{os.getpid()}.{os.urandom(4).hex()}"
     try:
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)

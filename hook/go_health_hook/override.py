@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import time
 
 from go_health_hook import files
@@ -106,7 +105,7 @@ def write(seconds: float, reason: str, by: str) -> Override:
         "clock": _clock(),
     }
     try:
-        os.makedirs(STATE, 0o755, exist_ok=True)
+        files.make_directory(STATE)
         files.replace(FILE, json.dumps(record))
     except OSError as error:
         raise HookError(f"{FILE}: cannot be written: {error.strerror}", hint="nothing was changed") from None
@@ -133,11 +132,11 @@ def in_force(path: str = "") -> Override | None:
     """
     path = path or FILE
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb", 0) as file:
             info = os.fstat(file.fileno())
-            if not stat.S_ISREG(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
+            if info.st_uid != 0 or info.st_mode & 0o022:
                 raise BadInput(f"{path}: not used: it is not root's alone", hint=f"remove it: rm {path}")
-            record = json.loads(file.read(MAX_BYTES))
+            record = json.loads(files.read_fd(file.fileno(), path, MAX_BYTES))
         since, seconds, clock = float(record["set"]), float(record["seconds"]), float(record["clock"])
         reason, by, boot = str(record["reason"]), str(record["by"]), str(record["boot"])
     except FileNotFoundError:

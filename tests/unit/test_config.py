@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -106,3 +107,16 @@ def test_no_text_is_worse_than_an_error(tmp_path_factory: pytest.TempPathFactory
         assert caught.line().isprintable()
     else:
         assert settings.budget("gates._dnf", 5.0) > 0
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory"])
+def test_config_that_is_no_file_is_an_error_line_and_no_wait(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "go-health-hook.conf"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(BadInput, match="cannot be read: "):
+        config.load({}, str(path))

@@ -113,3 +113,22 @@ def test_mark_names_a_process_that_lives() -> None:
     pid, _, began = files.mark().partition(".")
     assert not files.lives(f"{pid}.{int(began) + 1}")
     assert files.lives("older version's name")
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o177])
+def test_make_directory_lets_every_user_read_it(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        files.make_directory(str(tmp_path / "state/below"))
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("state", "state/below")] == [0o755, 0o755]
+
+
+def test_replace_above_leaves_nothing_where_every_file_is_shown(tmp_path: Path) -> None:
+    directory = tmp_path / "motd.d"
+    directory.mkdir()
+    (directory / f".message.{NO_PROCESS}.abcd").write_text("of a writer that was killed")
+    files.replace(str(directory / "message"), "text", above=True)
+    assert [path.name for path in directory.iterdir()] == ["message"]
+    assert [path.name for path in tmp_path.iterdir()] == ["motd.d"]

@@ -12,6 +12,7 @@ import time
 
 from go_health_hook import files
 from go_health_hook.announce import journal, record
+from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _remedied(line: str, remedy: str) -> list[str]:
 
 def _wrap(line: str) -> list[str]:
     lines = ["  "]
-    for word in line.split():
+    for word in clean(line, 2000).split():
         if len(lines[-1]) + 1 + len(word) > WIDTH and lines[-1].strip():
             lines.append("    ")
         lines[-1] += word if lines[-1].isspace() else f" {word}"
@@ -103,8 +104,8 @@ def write(state: dict[str, Any], now: float, path: str = PATH, wanted: bool = Tr
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(path)
         return
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    files.replace(path, _apart(path) + message)
+    files.make_directory(os.path.dirname(path))
+    files.replace(path, _apart(path) + message, above=True)
 
 
 def _apart(path: str) -> str:
@@ -122,5 +123,5 @@ def begin(state: dict[str, Any], now: float, path: str = PATH) -> None:
     """Put the message of a state that may not be the last word in place where there is none. Raises OSError."""
     message = text(state, now)
     if message:
-        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        files.replace(path, _apart(path) + message, only_new=True)
+        files.make_directory(os.path.dirname(path))
+        files.replace(path, _apart(path) + message, only_new=True, above=True)

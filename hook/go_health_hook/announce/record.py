@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import os
-import stat
 import time
 
 from go_health_hook import files
@@ -161,11 +160,8 @@ def read(directory: str = "") -> dict[str, Any]:
     """The state; an empty one where there is none yet. Raises StateError when it cannot be read or makes no sense."""
     path = f"{directory or DIRECTORY}/{NAME}"
     try:
-        # Below a root that others write, it may be anything: a pipe is not waited for.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise StateError(f"{path}: is no regular file", hint="the next verdict starts a new one")
-            state = json.loads(file.read(MAX_BYTES))
+        # Below a root that others write, it may be anything: a pipe is not waited for, and a link not followed.
+        state = json.loads(files.read(path, MAX_BYTES, follow=False))
     except FileNotFoundError:
         return empty()
     except OSError as error:
@@ -235,7 +231,7 @@ def update(
     """
     directory = directory or DIRECTORY
     try:
-        os.makedirs(directory, 0o755, exist_ok=True)
+        files.make_directory(directory)
         with _lock(directory):
             try:
                 state = read(directory)

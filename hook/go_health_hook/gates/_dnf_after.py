@@ -22,7 +22,7 @@ SYSTEM_TELLTALES = ("/usr/bin/go", "/etc/alternatives/go", "/lib64/libc.so.6", "
 def remember(goroot: str, before: str) -> None:
     """Keep how the toolchain, or the places for a first one, look before a transaction."""
     try:
-        os.makedirs(os.path.dirname(BEFORE), 0o755, exist_ok=True)
+        files.make_directory(os.path.dirname(BEFORE))
         files.replace(BEFORE, f"{goroot}\n{before}")
     except OSError as error:
         print(f"go-health-hook: {BEFORE}: {error.strerror}", file=sys.stderr)
@@ -31,8 +31,7 @@ def remember(goroot: str, before: str) -> None:
 def remembered() -> tuple[str, str] | None:
     """Return GOROOT and how it looked, or None where nothing is to be looked at again."""
     try:
-        with open(BEFORE, encoding="utf-8", errors="surrogateescape") as file:
-            goroot, _, before = file.read(65536).partition("\n")
+        goroot, _, before = os.fsdecode(files.read(BEFORE, 65536)).partition("\n")
     except OSError:
         return None
     return goroot, before

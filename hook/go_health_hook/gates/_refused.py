@@ -178,13 +178,12 @@ class Note:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            data = json.loads(file.read(MAX_BYTES))
+        data = json.loads(files.read(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 
 
 def _write(path: str, data: object) -> None:
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    files.make_directory(os.path.dirname(path))
     files.replace(path, json.dumps(data) + "\n")

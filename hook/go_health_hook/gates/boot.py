@@ -171,8 +171,7 @@ def _deep(settings: Config, call: Call) -> int:
 
 def _read_deep() -> dict[str, object]:
     try:
-        with open(DEEP, "rb") as file:
-            data = json.loads(file.read(1 << 16))
+        data = json.loads(files.read(DEEP, 1 << 16))
     except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

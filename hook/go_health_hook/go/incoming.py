@@ -13,6 +13,7 @@ import stat
 
 from go_health_hook import files
 from go_health_hook.linux.rpmdb import Owner, Ownership, bindings, owner_of, ownership
+from go_health_hook.run import scratch
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # The first is closed to all but root; without a view of their own, programs run as nobody must be able to pass.
 PLACES = ("/var/cache/go-health-hook", "/run/go-health-hook", "/tmp")
 OPEN_PLACES = ("/run/go-health-hook", "/var/lib/go-health-hook", "/tmp")
-PREFIX = "go-health-hook-incoming-"  # also in /tmp, where everybody has names: nobody else's begins so
+PREFIX = scratch.INCOMING  # also in /tmp, where everybody has names: nobody else's begins so
 MAX_BYTES = 3 << 30
 MAX_FILES = 100_000
 SPARE = 32 << 20  # what must be left on the disk
@@ -513,7 +514,7 @@ def make_place(place: str, need: int, count: int, in_a_view: bool, token: str) -
     """
     if not os.path.isdir(place):
         os.mkdir(place, 0o700 if in_a_view else 0o755)
-    sweep(place)
+    scratch.sweep(place, PREFIX)
     room = os.statvfs(place)
     if room.f_flag & os.ST_NOEXEC:
         raise OSError(errno.EACCES, "mounted noexec")
@@ -526,25 +527,9 @@ def make_place(place: str, need: int, count: int, in_a_view: bool, token: str) -
     return path
 
 
-def sweep(place: str) -> None:
-    """Remove what killed runs have left: private directories of root's whose process is gone."""
-    for name in os.listdir(place):
-        if name.startswith(PREFIX) and not _in_use(f"{place}/{name}"):
-            remove(f"{place}/{name}")
-
-
 def new_token() -> str:
-    """Return a name for a private directory that says which process it is for, as `sweep` reads it."""
+    """Return a name for a private directory that says which process it is for, as scratch.sweep reads it."""
     return f"{files.mark()}-{os.urandom(8).hex()}"
-
-
-def _in_use(path: str) -> bool:
-    name = os.path.basename(path)[len(PREFIX) :]
-    try:
-        info = os.lstat(path)
-    except OSError:
-        return False
-    return not stat.S_ISDIR(info.st_mode) or info.st_uid != 0 or ("." in name and files.lives(name.partition("-")[0]))
 
 
 def remove(directory: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from go_health_hook import files
 from go_health_hook.linux import bus
 from go_health_hook.linux.deployments import GO_PACKAGES, Deployment, State, Unreadable, parse_rpm_ostree
 from go_health_hook.text import clean
@@ -152,8 +153,7 @@ def automatic_policy(path: str = SETTINGS) -> str:
     policy = "none"
     section = ""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read(MAX_BYTES).splitlines()
+        lines = files.read(path, MAX_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return policy
     for line in map(str.strip, lines):

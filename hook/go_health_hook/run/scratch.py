@@ -13,6 +13,9 @@ from go_health_hook.run.sandbox import host
 # Where they may be, the best first: any user may fill /tmp. All let the unprivileged user pass.
 PLACES = ("/run/go-health-hook", "/var/lib/go-health-hook", "/tmp")
 PREFIX = "go-health-hook-scratch-"
+# The same for packages that come in (go/incoming.py). The first is closed to all but root.
+INCOMING = "go-health-hook-incoming-"
+INCOMING_PLACES = ("/var/cache/go-health-hook", *PLACES)
 ROOM = 256 << 20  # bytes that building and running a program may take
 
 # This run's directories have its mark in their names; its workers, which are forked, know it as well.
@@ -54,11 +57,36 @@ def remove_scratch(*paths: str) -> None:
         files.remove_tree(path)
 
 
-def sweep_scratch(*, all_runs: bool = False) -> None:
-    """Remove what workers of this run have left; with `all_runs` also what killed runs have. Raises nothing."""
+def sweep_scratch() -> None:
+    """Remove what workers of this run have left. Raises nothing."""
     for directory in PLACES:
         with contextlib.suppress(OSError):
             for name in os.listdir(directory):
-                mark = name[len(PREFIX) :].partition("-")[0] if name.startswith(PREFIX) else ""
-                if mark == _MARK or (mark and all_runs and not files.lives(mark)):
+                if name.startswith(f"{PREFIX}{_MARK}-"):
                     files.remove_tree(f"{directory}/{name}")
+
+
+def sweep_killed() -> None:
+    """Remove what killed runs have left, wherever a run makes private directories. Raises nothing."""
+    for directory in {*PLACES, *INCOMING_PLACES}:
+        for prefix in (PREFIX, INCOMING):
+            sweep(directory, prefix)
+
+
+def sweep(directory: str, prefix: str) -> None:
+    """Remove private directories of that prefix, ours or root's, whose process is gone. Raises nothing."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            if name.startswith(prefix) and not _in_use(f"{directory}/{name}", name[len(prefix) :]):
+                files.remove_tree(f"{directory}/{name}")
+
+
+def _in_use(path: str, token: str) -> bool:
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return True
+    ours = info.st_uid in (0, os.geteuid(), host().uid)
+    # Names without a mark are of earlier versions.
+    mark = token.partition("-")[0]
+    return not stat.S_ISDIR(info.st_mode) or not ours or ("." in mark and files.lives(mark))
