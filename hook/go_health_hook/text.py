@@ -24,3 +24,10 @@ def first_line(raw: bytes, limit: int = 300) -> str:
         if line.strip():
             return clean(line.strip(), limit)
     return ""
+
+
+def shell_quote(word: str) -> str:
+    """Return an untrusted name as one word for a shell, in a command that a person may paste."""
+    import shlex
+
+    return shlex.quote(clean(word))

@@ -149,3 +149,26 @@ def test_a_version_file_that_leads_to_a_secret_is_not_shown(hook: Hook, hostile:
     (goroot / "VERSION").symlink_to("/etc/shadow")
     done = hook("--root", hostile, "--json", "-v")
     assert "secret" not in done.stdout
+
+
+@pytest.mark.parametrize("leads", ["outside", "to a file of its own"])
+def test_package_database_is_parsed_without_privileges(hook: Hook, hostile: Path, leads: str) -> None:
+    import json
+
+    for name in PROGRAMS:
+        (hostile / "usr/bin" / name).unlink()
+    copy("1.27.3", hostile / "usr/lib").rename(hostile / "usr/lib/golang")
+    outside = hostile.parent / "outside"
+    place = outside if leads == "outside" else hostile / "usr/lib/sysimage/rpm"
+    place.mkdir(parents=True)
+    (place / "rpmdb.sqlite").write_bytes(b"SQLite format 3\0" + bytes(4096))
+    if leads == "outside":
+        (hostile / "usr/lib/sysimage").mkdir()
+        (hostile / "usr/lib/sysimage/rpm").symlink_to(f"../../../..{outside}")
+    done = hook("--root", hostile, "--json")
+    found = {r["check"]: r for r in json.loads(done.stdout)["results"]}
+    assert found["packages"]["status"] == "skip", found["packages"]
+    if leads == "outside":
+        assert "there is no rpm database" in found["packages"]["summary"]
+    # SQLite writes its index next to a database, and root's would follow links out of this root.
+    assert [path.name for path in place.iterdir()] == ["rpmdb.sqlite"]

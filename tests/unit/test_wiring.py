@@ -373,7 +373,7 @@ def test_a_root_that_others_write_drives_no_terminal(tmp_path: Path, capsys: pyt
     assert (code, "owned" in out, out.isascii(), "\x1b" in out) == (1, True, True, False)
     state.unlink()
     os.mkfifo(state)
-    assert "is no regular file" in status(tmp_path, capsys)[1]
+    assert "cannot be read: Not a regular" in status(tmp_path, capsys)[1]
 
 
 def test_a_terminal_that_cannot_show_it_gets_a_question_mark(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from go_health_hook.checks._owners import owners
 from go_health_hook.checks._remedies import reinstall
 from go_health_hook.linux import image
 from go_health_hook.linux.rpmdb import changed
+from go_health_hook.text import shell_quote
 from go_health_hook.verdict import FAIL, PASS, SKIP, Finding
 
 SEVERITY = "advisory"
@@ -23,7 +24,7 @@ def check(context: Context) -> Finding:
     if given.reason:
         return Finding(SKIP, f"skipped because {given.reason}")
     evidence: dict[str, object] = {"packages": " ".join(p.nevra for p in given.packages)}
-    names = " ".join(sorted(p.name for p in given.packages))
+    names = " ".join(shell_quote(name) for name in sorted(p.name for p in given.packages))
     mixed = given.mixed()
     if mixed:
         return Finding(FAIL, mixed, _repair(context, f"bring them to one release: dnf distro-sync {names}"), evidence)

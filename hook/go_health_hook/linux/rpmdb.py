@@ -6,6 +6,7 @@ Reads only, through rpm's bindings. Where there is no database, or it cannot be 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
@@ -113,10 +114,18 @@ def state() -> list[tuple[int, int, int]]:
 
 
 def ownership(root: str, goroot: str) -> Ownership:
-    """Who owns the files of `goroot` (a path of `root`). Raises nothing: what fails becomes the reason."""
+    """Who owns the files of `goroot` (a path of `root`). Raises nothing: what fails becomes the reason.
+
+    Root asks this of the running root only: the database of another is its author's (see rpmdb_apart).
+    """
     directory = database(root)
     if not directory:
         return Ownership("there is no rpm database")
+    return ask(directory, goroot, root)
+
+
+def ask(directory: str, goroot: str, root: str = "/") -> Ownership:
+    """As `ownership`, of the database in `directory` (a path of `root`)."""
     try:
         rpm = bindings()
     except ImportError as error:
@@ -218,10 +227,28 @@ def changed(given: Ownership, subject: Subject, goroot: str, deadline: Deadline,
                 return [*found, "not all files were looked at: time ran out"]
             if flags & GHOST_OR_CONFIG or not name.startswith(goroot + "/"):
                 continue
-            wrong = _differs(subject.on_host(name), size, mode, time, digest, algorithm, deep)
+            with _looked_up(subject, name) as host:
+                wrong = _differs(host, size, mode, time, digest, algorithm, deep)
             if wrong:
                 found.append(f"{clean(name)}: {wrong}")
     return found
+
+
+@contextlib.contextmanager
+def _looked_up(subject: Subject, name: str) -> Iterator[str]:
+    """A host path of a package's file: below another root, one that leads nowhere else meanwhile."""
+    if subject.root == "/":
+        yield subject.on_host(name)
+        return
+    try:
+        fd = subject.open_path(os.path.dirname(name))
+    except OSError:
+        yield subject.on_host(name)
+        return
+    try:
+        yield f"/proc/self/fd/{fd}/{os.path.basename(name)}"
+    finally:
+        os.close(fd)
 
 
 GHOST_OR_CONFIG = 1 | 1 << 6  # RPMFILE_CONFIG, RPMFILE_GHOST
@@ -254,7 +281,8 @@ def _content(host: str, digest: str, algorithm: int) -> str:
         return ""
     try:
         summer = hashlib.new(name, usedforsecurity=False)
-        with open(host, "rb") as file:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with open(os.open(host, flags), "rb") as file:
             while chunk := file.read(1 << 20):
                 summer.update(chunk)
     except (OSError, ValueError) as error:

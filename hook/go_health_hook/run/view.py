@@ -52,9 +52,9 @@ def view(sandbox: Sandbox, marked: Sequence[str], argv: Sequence[str], status_fd
     args += ["--perms", "1777"] if "--perms" in h.knows else []
     args += ["--size", str(MAX_TMP)] if "--size" in h.knows else []
     args += ["--tmpfs", f"{inner}/tmp"]
-    args += _binds(sandbox, inner)
     if sandbox.writable:
         args += ["--bind", sandbox.writable, f"{inner}/tmp/writable"]
+    args += _binds(sandbox, inner)
     args += ["--chdir", "/", "--"]
     if h.as_root:
         if "--perms" not in h.knows:
@@ -102,7 +102,7 @@ def _cgroups(inner: str) -> list[str]:
 
 def _binds(sandbox: Sandbox, inner: str) -> list[str]:
     args: list[str] = []
-    made = {"", "/tmp", "/sys", "/proc", "/dev", *SYSTEM}
+    made = {"", "/tmp", "/tmp/writable", "/sys", "/proc", "/dev", *SYSTEM}
     binds = [*_shown(sandbox.root, [*ETC, *sandbox.paths]), *sandbox.binds, *sandbox.helpers]
     for source, target in binds:
         # Parents that bubblewrap makes on its own are closed to nobody; those made by name are 0755.
