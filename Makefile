@@ -34,6 +34,11 @@ check: venv
 	$(VENV)/bin/codespell
 	$(PY) -m pytest -q tests/unit
 
+## make fuzz     10 minutes of what strangers may write, for every parser; not part of make test
+.PHONY: fuzz
+fuzz: venv
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-3000} $(PY) -m pytest -q -p no:cacheprovider tests/fuzz/parsers.py
+
 ## make install  copy hook/ and conf/ below DESTDIR: nothing else decides where files go; edited configuration is kept
 .PHONY: install
 install:

@@ -81,8 +81,10 @@ def parse_mounts(data: bytes) -> tuple[list[Mount], list[Malformed]]:
 def unescape(field: bytes) -> bytes:
     r"""Undo mountinfo's escapes: a backslash and three octal digits (\040 a space, \134 a backslash).
 
-    Raises Malformed for a backslash that does not begin one, and for \000, which no path has.
+    Raises Malformed for a backslash that does not begin one, for \000 and for a NUL, which no path has.
     """
+    if b"\0" in field:
+        raise Malformed(f"not a path: {clean(field, 100)!r}")
     if b"\\" not in field:
         return field
     parts = field.split(b"\\")

@@ -66,8 +66,10 @@ func main() {
 			eaten = append(eaten, block)
 		}
 	case "crashes by signal":
+		// One that a program sends itself; SIGKILL would be the OOM killer's.
 		signal.Reset()
-		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		syscall.Kill(os.Getpid(), syscall.SIGSEGV)
+		time.Sleep(time.Minute)
 	case "answers late":
 		time.Sleep(10 * time.Minute)
 		os.Stdout.WriteString(version)
