@@ -9,7 +9,7 @@ import time
 
 from go_health_hook import files
 from go_health_hook.errors import BadInput, HookError
-from go_health_hook.text import clean
+from go_health_hook.text import clean, duration, when
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Override:
 
     def line(self) -> str:
         """One line that says it all, for reports."""
-        end = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + self.left))
+        end = when(time.time() + self.left)
         return f"overridden by {self.by} until {end} ({duration(self.left)} left): {self.reason}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,15 +48,6 @@ class Override:
             "until": round(self.until),
             "left_s": round(self.left),
         }
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 1 h 30 min."""
-    minutes = max(1, round(seconds / 60))
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""]
-    return " ".join(p for p in parts if p) or "0 min"
 
 
 def parse_duration(text: str) -> float:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from go_health_hook import override
 from go_health_hook.errors import BadInput
+from go_health_hook.text import duration
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_any_text_is_a_span_or_bad_input(text: str) -> None:
 
 @given(st.integers(min_value=1, max_value=int(override.MAX_SECONDS) // 60))
 def test_a_span_is_said_in_words(minutes: int) -> None:
-    said = override.duration(minutes * 60.0)
+    said = duration(minutes * 60.0)
     assert override.parse_duration(said.replace("min", "m")) == minutes * 60
 
 

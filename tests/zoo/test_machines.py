@@ -32,11 +32,11 @@ def test_zoo_update_passes_unless_go_is_broken(case: Case, suite: str, updater: 
 
 @pytest.mark.parametrize(("suite", "program"), [("forky", "dnf5"), ("bookworm", "dnf")])
 def test_zoo_update_in_a_network_namespace_passes(suite: str, program: str) -> None:
-    """`ip netns exec` mounts /sys anew, without the cgroups (iproute2, lib/namespace.c)."""
+    """`ip netns exec` mounts /sys again, without the cgroups (iproute2, lib/namespace.c)."""
     with quota.service() as group, machine(suite) as m:
         repository.offer(m, [extras.hello(2)])
-        anew = "mount --make-rslave /; umount -l /sys; mount -t sysfs x /sys"
-        command = ["unshare", "-n", "-m", "sh", "-c", f"{anew}; exec {program} -y upgrade"]
+        again = "mount --make-rslave /; umount -l /sys; mount -t sysfs x /sys"
+        command = ["unshare", "-n", "-m", "sh", "-c", f"{again}; exec {program} -y upgrade"]
         done = m.run(command, check=False, cgroup=group)
         assert_done(done)
         assert "is broken" not in said(done)

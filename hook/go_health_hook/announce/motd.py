@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 
 from go_health_hook import files
 from go_health_hook.announce import journal, record
-from go_health_hook.text import clean
+from go_health_hook.text import span, when, wrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,20 +27,6 @@ def level(seconds: float) -> int:
     if seconds >= 7 * DAY:
         return journal.CRIT
     return journal.ERR if seconds >= DAY else journal.WARNING
-
-
-def span(seconds: float) -> str:
-    """A length of time in words of one unit: "3 hours", "8 days"."""
-    for unit, size in (("day", DAY), ("hour", 3600), ("minute", 60)):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if count > 1 else ''}"
-    return "less than a minute"
-
-
-def when(seconds: float) -> str:
-    """A moment in this machine's time, to the minute."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def text(state: dict[str, Any], now: float) -> str:
@@ -89,12 +74,7 @@ def _remedied(line: str, remedy: str) -> list[str]:
 
 
 def _wrap(line: str) -> list[str]:
-    lines = ["  "]
-    for word in clean(line, 2000).split():
-        if len(lines[-1]) + 1 + len(word) > WIDTH and lines[-1].strip():
-            lines.append("    ")
-        lines[-1] += word if lines[-1].isspace() else f" {word}"
-    return lines
+    return ("  " + wrap(line, WIDTH, 4)).split("\n")
 
 
 def write(state: dict[str, Any], now: float, path: str = PATH, wanted: bool = True) -> None:

@@ -16,7 +16,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_INTERNAL, EXIT_TIMEOUT, HookError
 from go_health_hook.linux import container
 from go_health_hook.run.worker import Worker
-from go_health_hook.text import clean
+from go_health_hook.text import clean, span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def _of_run(new: dict[str, Any], held: float) -> Entry:
         kind = "timeout" if new["exit_status"] == EXIT_TIMEOUT else "blocked"
         head, priority = "Updates held back", motd.level(held)
         if held >= motd.DAY:
-            head += f" for {motd.span(held)}"
+            head += f" for {span(held)}"
     fields = [
         ("GO_HEALTH_VERDICT", new["verdict"]),
         ("GO_HEALTH_GATE", gate),
@@ -287,7 +287,7 @@ def _of_run(new: dict[str, Any], held: float) -> Entry:
 def _of_release(block: dict[str, Any]) -> Entry:
     held = max(0.0, block["until"] - block["since"])
     gate = record.label(block["gate"])
-    message = f"Updates are no longer held back by {gate}: it was {motd.span(held)}, {block['count']} refused"
+    message = f"Updates are no longer held back by {gate}: it was {span(held)}, {block['count']} refused"
     fields = [
         ("GO_HEALTH_GATE", block["gate"]),
         ("GO_HEALTH_REASON", block["reason"]),

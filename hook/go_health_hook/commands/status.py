@@ -7,12 +7,12 @@ import os
 import time
 
 from go_health_hook import VERSION, gates, override
-from go_health_hook.announce import motd, publish, record
+from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
 from go_health_hook.gates import _image_status, _trace
 from go_health_hook.report.style import Style
-from go_health_hook.text import clean
+from go_health_hook.text import clean, span, when
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wiring
 
 TYPE_CHECKING = False
@@ -168,7 +168,7 @@ def _lines(report: dict[str, Any], style: Style, detail: Detail) -> list[str]:
     lines = [style.paint(style.wrap(_headline(report), 2, 2), "1;31" if bad else "1")]
     for block in report["blocks"][: detail.blocks]:
         times = "once" if block["count"] == 1 else f"{block['count']} times"
-        lines.append(row(_column(block["gate"]), f"{times} since {motd.when(block['since'])}: {block['reason']}", "31"))
+        lines.append(row(_column(block["gate"]), f"{times} since {when(block['since'])}: {block['reason']}", "31"))
         lines += remedy(block["remedy"])
     if len(report["blocks"]) > detail.blocks:
         lines.append(
@@ -176,13 +176,13 @@ def _lines(report: dict[str, Any], style: Style, detail: Detail) -> list[str]:
         )
     if report["broken"] and not report["blocks"]:
         broken = report["broken"]
-        lines.append(row(_column(broken["gate"]), f"since {motd.when(broken['since'])}: {broken['reason']}", "31"))
+        lines.append(row(_column(broken["gate"]), f"since {when(broken['since'])}: {broken['reason']}", "31"))
         lines += remedy(broken["remedy"])
     for entry in report["not_judged"][: detail.blocks]:
         lines.append(
             row(
                 "not judged",
-                f"{record.label(entry['gate'])}, since {motd.when(entry['since'])}: {entry['reason']}",
+                f"{record.label(entry['gate'])}, since {when(entry['since'])}: {entry['reason']}",
                 "33",
             )
         )
@@ -224,25 +224,25 @@ def _column(gate: str) -> str:
 
 
 def _verdict(run: dict[str, Any]) -> str:
-    when, status = motd.when(run["time"]), run["exit_status"]
+    at, status = when(run["time"]), run["exit_status"]
     if status == EXIT_ALLOW:
-        return f"{when} allowed: {run['reason']} ({run['go_version'] or 'no Go'})"
+        return f"{at} allowed: {run['reason']} ({run['go_version'] or 'no Go'})"
     if status == EXIT_INTERNAL:
-        return f"{when} not decided: {run['reason']}"
+        return f"{at} not decided: {run['reason']}"
     late = ", out of time" if status == EXIT_TIMEOUT else ""
     words = "blocked" if run["event"] == record.VERDICT else WORDS.get(run["event"], "failed")
     if words == "found broken" and not run.get("broken", True):
         words = "failed"
-    return f"{when} {words}{late}: {run['reason']}"
+    return f"{at} {words}{late}: {run['reason']}"
 
 
 def _headline(report: dict[str, Any]) -> str:
     head = f"go-health-hook {report['version']}"
     held = report["held_back"]
     if held:
-        return f"{head}: updates held back for {motd.span(held['seconds'])}, since {motd.when(held['since'])}"
+        return f"{head}: updates held back for {span(held['seconds'])}, since {when(held['since'])}"
     if report["broken"]:
-        return f"{head}: Go is broken since {motd.when(report['broken']['since'])}"
+        return f"{head}: Go is broken since {when(report['broken']['since'])}"
     if any(gate["state"] == NOT_WIRED for gate in report["gates"]):
         return f"{head}: nothing is held back, but a gate is not wired in"
     foreign = _image_status.foreign_lock(report["image"])
@@ -264,7 +264,7 @@ def _timer(timer: dict[str, Any]) -> str:
     # What came of it is not kept over a reboot; when it was, is.
     result = "still running" if timer["running"] else timer["result"] or "has not run since this boot"
     failed = f" {timer['exit_status']}" if timer["exit_status"] else ""
-    return f"{timer['timer']}: {state}, {result}{failed} ({motd.when(timer['last_trigger'])})"
+    return f"{timer['timer']}: {state}, {result}{failed} ({when(timer['last_trigger'])})"
 
 
 def _refresh(wiring: Wiring, settings: Config, directory: str, root: str) -> list[str]:

@@ -75,20 +75,3 @@ def bus() -> dict[str, str]:
     """Of our environment what a program needs to reach the caller's own systemd."""
     names = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")
     return {name: os.environ[name] for name in names if name in os.environ}
-
-
-def duration(seconds: float) -> str:
-    """A time for people: "0.4 s", "12 s", "3 min", "5 h"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
-
-
-def fit(text: str, width: int) -> str:
-    """`text` in at most `width` columns, its middle left out where it is longer."""
-    if len(text) <= width:
-        return text
-    head = (width - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"

@@ -10,7 +10,7 @@ from go_health_hook.cpu._recording import Recording
 from go_health_hook.go import maxprocs
 from go_health_hook.linux import cgroup
 from go_health_hook.report.style import Style
-from go_health_hook.text import clean
+from go_health_hook.text import clean, duration, fit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _program(pid: int | None, samples: list[Sample], recording: Recording) -> di
 def report(facts: dict[str, Any], recording: Recording, style: Style) -> str:
     lines = [""]
     ended = f"status {facts['exit_status']}" if facts["exit_status"] >= 0 else f"signal {-facts['exit_status']}"
-    head = f"{' '.join(facts['command'])}: {_limits.duration(facts['seconds'])}, {ended}"
-    lines.append(style.paint(_limits.fit(head, style.width), "1"))
+    head = f"{' '.join(facts['command'])}: {duration(facts['seconds'])}, {ended}"
+    lines.append(style.paint(fit(head, style.width), "1"))
     allowed, used = facts["allowance_cpus"], facts["cpus_mean"]
     where = f"; seen on {cgroup.format_cpus(facts['cpus_seen'])}" if facts["cpus_seen"] else ""
     lines.append(_row("CPUs", f"{used:.1f} used on average of {cgroup.figure(allowed)} allowed{where}", style))
@@ -208,6 +208,4 @@ def svg(facts: dict[str, Any], recording: Recording) -> str:
     )
     if facts["limiting_level"]:
         subtitle += f" by {facts['limiting_level']}"
-    return _chart.svg(
-        _limits.fit(" ".join(facts["command"]), 90), _limits.fit(subtitle, 120), panels, recording.seconds
-    )
+    return _chart.svg(fit(" ".join(facts["command"]), 90), fit(subtitle, 120), panels, recording.seconds)

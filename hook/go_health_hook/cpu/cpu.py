@@ -13,7 +13,7 @@ from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup, systemd
 from go_health_hook.linux.kernel_files import Malformed
 from go_health_hook.report.style import Style
-from go_health_hook.text import clean
+from go_health_hook.text import clean, duration, fit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -240,15 +240,13 @@ def _level_lines(level: dict[str, Any], tightest: bool, style: Style, room: int)
     throttled = ""
     if stat and stat["periods"] and level["cpus"] is not None:
         share = 100 * (stat["throttled"] or 0) / stat["periods"]
-        throttled = f"{share:.0f}%, {_limits.duration((stat['throttled_us'] or 0) / 1e6)}"
+        throttled = f"{share:.0f}%, {duration((stat['throttled_us'] or 0) / 1e6)}"
     mark = ">" if tightest else " "
-    cpus = _limits.fit(level["cpuset"] or "-", 8)
-    row = f"{mark} {_limits.fit(name, room - 1):<{room}}{quota:>10}  {cpus:<8}{throttled:>18}"
+    cpus = fit(level["cpuset"] or "-", 8)
+    row = f"{mark} {fit(name, room - 1):<{room}}{quota:>10}  {cpus:<8}{throttled:>18}"
     lines = [style.paint(row.rstrip(), "1;33") if tightest else row.rstrip()]
     if level["set_by"]:
-        lines.append(
-            style.paint(f"    set by {_limits.fit(level['set_by'], style.width - 11)}", "33" if tightest else "2")
-        )
+        lines.append(style.paint(f"    set by {fit(level['set_by'], style.width - 11)}", "33" if tightest else "2"))
     elif tightest and level["unit"]:
         lines.append(style.paint("    systemd does not say who set it", "2"))
     return lines

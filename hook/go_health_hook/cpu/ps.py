@@ -16,7 +16,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, HookError
 from go_health_hook.linux import cgroup, systemd
 from go_health_hook.report.style import Style
-from go_health_hook.text import clean
+from go_health_hook.text import clean, fit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,9 +189,9 @@ def _lines(row: dict[str, Any], style: Style, verbose: bool) -> list[str]:
     share = "-" if row["throttled_share"] is None else f"{100 * row['throttled_share']:.0f}%"
     program, _, rest = row["command"].partition(" ")
     inside = f"[{row['go_in']}] " if row["go_in"] else ""
-    command = _limits.fit(f"{program.rsplit('/', 1)[-1]} {inside}{rest}".strip(), room)
-    version = _limits.fit(row["go_version"][2:] if row["go_version"].startswith("go") else row["go_version"], 9)
-    text = f"{row['pid']:>7} {_limits.fit(row['user'], 9):<9} {command:<{room}} {version:<9}{has:>5}"
+    command = fit(f"{program.rsplit('/', 1)[-1]} {inside}{rest}".strip(), room)
+    version = fit(row["go_version"][2:] if row["go_version"].startswith("go") else row["go_version"], 9)
+    text = f"{row['pid']:>7} {fit(row['user'], 9):<9} {command:<{room}} {version:<9}{has:>5}"
     text += f"{row['expected_gomaxprocs']:>6}{share:>12}"
     mark, colour = ("!", "1;31") if over else ("<", "33") if under else ("?", "33") if value is None else (" ", "")
     lines = [style.paint(f"{mark} {text}", colour) if colour else f"{mark} {text}"]

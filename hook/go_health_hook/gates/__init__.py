@@ -95,7 +95,7 @@ def answer(name: str, call: Call) -> int:
 
 def lost_words(began: float) -> str:
     """Return what is said of a run that began then (seconds since 1970) and was ended from outside."""
-    from go_health_hook.announce.motd import when
+    from go_health_hook.text import when
 
     return f"the run of {when(began)} was ended before it had answered, by a timeout, SIGKILL or for want of memory"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook import files as bounded
 from go_health_hook.linux.kernel_files import Record
 
 TYPE_CHECKING = False
@@ -170,12 +171,6 @@ def setter(files: Iterable[str], settings: tuple[str, ...]) -> str:
 
 def _text(path: str) -> str:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        return bounded.read(path, _FILE_MAX).decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""
-    try:
-        return os.read(fd, _FILE_MAX).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)

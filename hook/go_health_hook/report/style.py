@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import sys
 
+from go_health_hook.text import wrap
+
 
 class Style:
     """Whether to colour, and how wide to write: a terminal's width up to 100 columns, else 80."""
@@ -24,24 +26,5 @@ class Style:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
 
     def wrap(self, text: str, indent: int, most: int = 0) -> str:
-        """`text` broken at the width, within a word where that is longer than a line.
-
-        Every line but the first is indented by `indent` columns. With `most` it is cut to that many lines.
-        """
-        room = self.width - indent
-        lines = [""]
-        for word in text.split():
-            rest = word
-            while len(rest) > room:  # the names of containers' cgroups are such words
-                left = room - len(lines[-1]) - 1 if lines[-1] else room
-                if left < room // 4:
-                    lines.append("")
-                    left = room
-                lines[-1] += (" " if lines[-1] else "") + rest[:left]
-                rest = rest[left:]
-            if lines[-1] and len(lines[-1]) + 1 + len(rest) > room:
-                lines.append("")
-            lines[-1] += f" {rest}" if lines[-1] else rest
-        if most and len(lines) > most:
-            lines = [*lines[: most - 1], lines[most - 1][: room - 1] + "…"]
-        return ("\n" + " " * indent).join(lines)
+        """`text` broken at the width: see text.wrap."""
+        return wrap(text, self.width, indent, most)
