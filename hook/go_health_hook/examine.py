@@ -12,17 +12,17 @@ from go_health_hook import checks
 from go_health_hook.checks._remedies import install
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput, NotJudged
-from go_health_hook.go import maxprocs
+from go_health_hook.go import ledger, maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
 from go_health_hook.run import sandbox, scratch
 from go_health_hook.run.worker import LOOK, Worker
 from go_health_hook.text import clean
-from go_health_hook.verdict import ERROR, FAIL, NOT_JUDGED, OFF, SKIP, TIMEOUT, Examination, Finding
+from go_health_hook.verdict import ERROR, FAIL, LIMIT_CHECKS, NOT_JUDGED, OFF, PASS, SKIP, TIMEOUT, Examination, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from go_health_hook.config import Config
@@ -34,7 +34,8 @@ TRY_AGAIN = (
     "try again when the machine is less busy, or give it more time: [budget] ceiling = 110 in /etc/go-health-hook.conf"
 )
 
-
+# Checks that say the same of the same files.
+BY_FILES = ("stdlib", "packages")
 # What is no fault of a toolchain's file.
 LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAGAIN)
 
@@ -44,8 +45,26 @@ def severities() -> dict[str, str]:
     return {check.name: check.severity for check in checks.every()}
 
 
+class Depth:
+    """How much a run does. `deep`: a program is built and run. `light`: what the ledger knows is not judged again.
+
+    `enter`: what is judged healthy goes into the ledger. It knows nothing but the running root's own Go.
+    """
+
+    __slots__ = ("deep", "enter", "light")
+
+    def __init__(self, *, deep: bool = False, light: bool = False, enter: bool = False) -> None:
+        self.deep = deep
+        self.light = light and not deep
+        self.enter = enter
+
+
+USUAL = Depth()
+BY_GATE = Depth(light=True, enter=True)
+
+
 def examine(
-    subject: Subject, config: Config, deadline: Deadline, *, goroot: str = "", deep: bool = False
+    subject: Subject, config: Config, deadline: Deadline, *, goroot: str = "", depth: Depth = USUAL
 ) -> Examination:
     """Run the checks on the subject's toolchain; policy.settle gives the verdict on them.
 
@@ -53,7 +72,7 @@ def examine(
     is no directory.
     """
     run = _Run(subject, config, deadline)
-    worker = Worker(lambda send: _work(subject, config, deadline, goroot, deep, run.wanted, send))
+    worker = Worker(lambda send: _work(subject, config, deadline, goroot, depth, run.wanted, send))
     try:
         for message in worker.messages(deadline.later(GRACE)):
             run.take(message)
@@ -62,11 +81,13 @@ def examine(
     return run.examination(lambda: _unanswered(worker, run.result.bug, deadline))
 
 
-def examine_here(subject: Subject, config: Config, deadline: Deadline, *, goroot: str = "") -> Examination:
+def examine_here(
+    subject: Subject, config: Config, deadline: Deadline, *, goroot: str = "", depth: Depth = USUAL
+) -> Examination:
     """Do what `examine` does in this process, which is a worker already: one who waits for it keeps the clock."""
     run = _Run(subject, config, deadline)
     messages: list[Any] = []
-    _work(subject, config, deadline, goroot, False, run.wanted, messages.append)
+    _work(subject, config, deadline, goroot, depth, run.wanted, messages.append)
     for message in list(messages):  # a check that hangs may answer later
         run.take(message)
     return run.examination(_late)
@@ -166,7 +187,7 @@ def _work(
     config: Config,
     deadline: Deadline,
     goroot: str,
-    deep: bool,
+    depth: Depth,
     wanted: list[checks.Check],
     send: Callable[[object], None],
 ) -> None:
@@ -191,9 +212,13 @@ def _work(
             _send(send, check.name, Finding(SKIP, nothing), 0.0)
         return
     toolchain.lasting = subject.kind == "running" and not goroot
-    context = checks.Context(subject, toolchain, config, deadline, deep)
+    began = time.time()
+    context = checks.Context(subject, toolchain, config, deadline, depth.deep)
     context.facts["goroot"] = toolchain.goroot
     send(("facts", dict(context.facts)))
+    own = toolchain.lasting and os.geteuid() == 0
+    if own and depth.light:
+        context.known = ledger.recall(toolchain, config)
     threads = [threading.Thread(target=_run, args=(check, context, send), daemon=True) for check in wanted]
     for thread in threads:
         thread.start()
@@ -203,7 +228,26 @@ def _work(
     for thread in threads:
         while thread.is_alive() and not end.expired:
             thread.join(end.remaining())
+<<<<<<< HEAD
     scratch.sweep_killed()
+=======
+    if own and depth.enter and context.known is None and not end.expired:
+        _enter(context, wanted, began)
+
+
+def _enter(context: checks.Context, wanted: Sequence[checks.Check], began: float) -> None:
+    """Put a toolchain that was judged healthy into the ledger; one that was not is forgotten."""
+    found = context.found
+    healthy = all(found[c.name].status in (PASS, SKIP) for c in wanted if c.name in BY_FILES)
+    sound = all(f.ground is None and f.status != ERROR for name, f in found.items() if name not in LIMIT_CHECKS)
+    if "stdlib" in found and len(found) == len(wanted) and healthy and sound and not context.facts.get("passing"):
+        by_files = {name: found[name].to_message() for name in BY_FILES if name in found}
+        ledger.enter(
+            context.toolchain, context.config, by_files, context.facts.get("packages", []), context.closure, began
+        )
+    else:
+        ledger.drop()
+>>>>>>> 4406f69 (gates: judge a Go once while nothing about it changes)
 
 
 def _cpu(chain: cgroup.Chain) -> dict[str, Any]:
@@ -223,14 +267,25 @@ def _cpu(chain: cgroup.Chain) -> dict[str, Any]:
 def _run(check: checks.Check, context: checks.Context, send: Callable[[object], None]) -> None:
     started = time.monotonic()
     try:
-        finding = check.run(context)
+        finding = _as_known(context, check.name) or check.run(context)
     except Exception as error:
         finding = _mishap(error, context.toolchain.goroot, context.subject.on_host(context.toolchain.goroot))
         context.facts["passing"] = True
     context.facts["sandbox"] = sandbox.host().describe()  # running may have shown that this machine can do less
     context.facts["passing"] = context.facts.get("passing", False) or sandbox.host().struck
     send(("facts", dict(context.facts)))
+    context.found[check.name] = finding
     _send(send, check.name, finding, time.monotonic() - started)
+
+
+def _as_known(context: checks.Context, name: str) -> Finding | None:
+    """Return what the ledger has of a check that depends on the files alone."""
+    if context.known is None or name not in context.known.findings:
+        return None
+    finding = Finding.from_dict(context.known.findings[name])
+    if finding.status == PASS:
+        finding.summary = f"{finding.summary}, {context.known.line}"
+    return finding
 
 
 def _mishap(error: Exception, *goroots: str) -> Finding:

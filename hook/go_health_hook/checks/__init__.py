@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from go_health_hook.config import Config
     from go_health_hook.deadline import Deadline
+    from go_health_hook.go.ledger import Entry
     from go_health_hook.go.toolchain import Toolchain
     from go_health_hook.linux.cgroup import Chain
     from go_health_hook.subject import Subject
@@ -33,6 +34,10 @@ class Context:
         self.config = config
         self.deadline = deadline
         self.deep = deep
+        # What the ledger says of this toolchain, where that holds; and for a new entry, the packages that were judged.
+        self.known: Entry | None = None
+        self.closure: list[str] = []
+        self.found: dict[str, Finding] = {}
         self.facts: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._shared: dict[str, tuple[threading.Lock, list[Any]]] = {}

@@ -34,14 +34,17 @@ class Answers:
     def __init__(self, context: Context) -> None:
         toolchain = context.toolchain
         commands = [[toolchain.go, "version"], ["-GOROOT", toolchain.go, "env", *ENV_NAMES]]
-        self.built = {name: _release_on_disk(context, name) for name in VERSIONED if name != "compile"}
+        # Where the ledger knows the compiler to compile, it is one tool among others.
+        light = context.known is not None
+        self.built = {name: _release_on_disk(context, name) for name in VERSIONED if light or name != "compile"}
         self.built = {name: release for name, release in self.built.items() if release}
         asked = [n for n in VERSIONED if n not in self.built and not toolchain.broken(toolchain.tool(n))]
         commands += [[toolchain.tool(name), "-V=full"] for name in asked]
-        if "compile" in asked:
+        compiled = "compile" in asked and not light
+        if compiled:
             commands.append([toolchain.tool("compile"), "-o", "/dev/null", "-p", "probe", toolchain.probe("answer.go")])
         modules = {}
-        if not toolchain.broken(toolchain.gofmt):
+        if not light and not toolchain.broken(toolchain.gofmt):
             # It parses, and judges nothing else: no build constraint, no import, no wording of the compiler's.
             modules = {module: _sources(context, module) for module in context.config.get("toolchain", "modules")}
             modules = {module: files for module, files in modules.items() if files}
@@ -53,7 +56,7 @@ class Answers:
         self.version: Result = next(results)
         self.env: Result = next(results)
         self.tools: dict[str, Result] = {name: next(results) for name in asked}
-        self.compiled: Result | None = next(results) if "compile" in asked else None
+        self.compiled: Result | None = next(results) if compiled else None
         self.parsed: dict[str, Result] = {module: next(results) for module in modules}
         self.as_users: list[Result] = list(results)
 

@@ -25,6 +25,9 @@ def owners(context: Context) -> Ownership:
     """Who owns GOROOT, by the subject's package database or, for what a transaction brings, by its packages."""
 
     def ask() -> Ownership:
+        if context.known is not None:
+            context.facts["packages"] = context.known.packages
+            return Ownership(context.known.line)
         known: Ownership | None = context.subject.ownership
         given = known or _ask(context)
         context.facts["packages"] = [p.nevra for p in given.packages]

@@ -53,6 +53,7 @@ def check(context: Context) -> Finding:
     evidence: dict[str, object] = {"modules": " ".join(modules)}
     packages = sources.parse_listing(listed.out)
     evidence["packages"] = len(packages)
+    context.closure = [path for path, _ in packages]
     wrong = _unlisted(context, listed)
     if listed.timed_out:
         return late(f"go list -deps {wrong}", f"go list -deps {' '.join(modules)}", evidence)

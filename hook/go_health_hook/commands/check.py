@@ -8,7 +8,7 @@ import os
 from go_health_hook import override, policy
 from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, BadInput
-from go_health_hook.examine import examine
+from go_health_hook.examine import Depth, examine
 from go_health_hook.linux import container
 from go_health_hook.report import table
 from go_health_hook.run.worker import bounded
@@ -36,7 +36,8 @@ def run(args: argparse.Namespace, settings: Config) -> int:
     wall = ceiling_of(settings.get("budget", "ceiling"), person=os.isatty(0) and os.isatty(2))
     deadline = Deadline(budget, ceiling=wall)
     subject = _subject(args.root)
-    examination = examine(subject, settings, deadline, goroot=args.goroot, deep=args.deep)
+    depth = Depth(deep=args.deep, enter=not args.dry_run)
+    examination = examine(subject, settings, deadline, goroot=args.goroot, depth=depth)
     policy.settle(
         examination,
         # The limits of the machine that builds an image are not those of the machines that run it.

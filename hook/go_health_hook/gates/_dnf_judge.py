@@ -147,6 +147,10 @@ def judge(
     """
     transaction = task.transaction
     touching = [item for item in transaction.items if item.name in task.names]
+    if touching:
+        from go_health_hook.go import ledger
+
+        ledger.drop()
     if task.incoming:
         from go_health_hook.go import incoming
 
@@ -163,9 +167,9 @@ def judge(
     if not task.running:
         return Answer()
     stage("judging", "running", deadline)
-    from go_health_hook.examine import examine_here
+    from go_health_hook.examine import BY_GATE, examine_here
 
-    examination = examine_here(Subject(), settings, deadline)
+    examination = examine_here(Subject(), settings, deadline, depth=BY_GATE)
     excused = _excuse_libraries(task, examination, stage)
     return decide(transaction.gate, examination, settings, in_force(), look=excused, offline=transaction.offline)
 

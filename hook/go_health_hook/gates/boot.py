@@ -14,7 +14,7 @@ from go_health_hook import VERSION, files, policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_VETO, BadInput, HookError
-from go_health_hook.examine import examine
+from go_health_hook.examine import Depth, examine
 from go_health_hook.gates import _going_back, _refused
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, kept, overridden, say, say_override, say_remedies
 from go_health_hook.linux import greenboot, image, rpm_ostree
@@ -150,7 +150,7 @@ def _deep(settings: Config, call: Call) -> int:
         say(INFO, f"no program is built: {_read_deep().get('result')} since this deployment was first booted")
         return EXIT_ALLOW
     budget = call.budget if call.budget is not None else settings.get("budget", "deep")
-    examination = examine(Subject(), settings, Deadline(budget, ceiling=DEEP_CEILING), deep=True)
+    examination = examine(Subject(), settings, Deadline(budget, ceiling=DEEP_CEILING), depth=Depth(deep=True))
     decision = policy.settle(examination, policy.Case())
     if call.dry_run:
         say(INFO, f"with a program built and run: {decision.verdict.reason}")

@@ -14,7 +14,7 @@ from go_health_hook import policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_VETO, BadInput, HookError
-from go_health_hook.examine import examine
+from go_health_hook.examine import BY_GATE, USUAL, examine
 from go_health_hook.gates import _refused
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
 from go_health_hook.linux import image
@@ -131,7 +131,7 @@ def _tell_running(settings: Config, call: Call) -> int:
     """Judge the running Go and tell; the update goes on whatever it is."""
     budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
     deadline = Deadline(budget, ceiling=ceiling_of(settings.get("budget", "ceiling"), person=os.isatty(2)))
-    examination = examine(Subject(), settings, deadline)
+    examination = examine(Subject(), settings, deadline, depth=USUAL if call.dry_run else BY_GATE)
     decision = policy.settle(examination, policy.Case(powerless="what waits may repair it"))
     verdict = decision.verdict
     if not call.dry_run:
