@@ -228,17 +228,15 @@ def _work(
     for thread in threads:
         while thread.is_alive() and not end.expired:
             thread.join(end.remaining())
-<<<<<<< HEAD
     scratch.sweep_killed()
-=======
     if own and depth.enter and context.known is None and not end.expired:
         _enter(context, wanted, began)
 
 
 def _enter(context: checks.Context, wanted: Sequence[checks.Check], began: float) -> None:
     """Put a toolchain that was judged healthy into the ledger; one that was not is forgotten."""
-    found = context.found
-    healthy = all(found[c.name].status in (PASS, SKIP) for c in wanted if c.name in BY_FILES)
+    found = dict(context.found)
+    healthy = all(found[name].status in (PASS, SKIP) for name in BY_FILES if name in found)
     sound = all(f.ground is None and f.status != ERROR for name, f in found.items() if name not in LIMIT_CHECKS)
     if "stdlib" in found and len(found) == len(wanted) and healthy and sound and not context.facts.get("passing"):
         by_files = {name: found[name].to_message() for name in BY_FILES if name in found}
@@ -247,7 +245,6 @@ def _enter(context: checks.Context, wanted: Sequence[checks.Check], began: float
         )
     else:
         ledger.drop()
->>>>>>> 4406f69 (gates: judge a Go once while nothing about it changes)
 
 
 def _cpu(chain: cgroup.Chain) -> dict[str, Any]:
