@@ -178,15 +178,18 @@ class Subject:
         finally:
             os.close(fd)
 
-    def open(self, path: str, *, public: bool = False) -> int:
+    def open(self, path: str, *, home: str = "") -> int:
         """Return a descriptor for reading a regular file; no other kind is ever opened.
 
-        With `public`, root opens only what every user could read: what is in the file may be shown. Raises OSError as
-        `walk` does, EINVAL for what is no regular file, and EACCES.
+        With `home`, what is in the file may be shown: where links lead out of that directory, root opens only what
+        every user could read. Raises OSError as `walk` does, EINVAL for what is no regular file, and EACCES.
         """
         closed: list[str] = []
+        last = path
 
         def visit(step: Step, fd: int) -> None:
+            nonlocal last
+            last = step.path
             mode = step.info.st_mode
             if not (stat.S_ISLNK(mode) or mode & (stat.S_IXOTH if stat.S_ISDIR(mode) else stat.S_IROTH)):
                 closed.append(step.path)
@@ -194,8 +197,8 @@ class Subject:
         fd = self._resolve(path, visit)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError(errno.EINVAL, "Not a regular file", path)
-            if public and closed and os.geteuid() == 0:
+                raise OSError(errno.EINVAL, "not a regular file", path)
+            if home and closed and not last.startswith(f"{home}/") and os.geteuid() == 0:
                 raise OSError(errno.EACCES, "Only root may read it", closed[0])
             return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:

@@ -312,7 +312,7 @@ SCRIPTS = {
     "trap '' TERM INT HUP; while :; do sleep 1000; done": 3,
     "echo go version go1.27.3 linux/amd64": 1,
     "exit 7": 1,
-    "kill -KILL $$": 1,
+    "kill -SEGV $$": 1,
     'exec yes "go version"': 1,
     "setsid sleep 1000 & echo go version go1.27.3 linux/amd64": 1,
 }

@@ -67,7 +67,7 @@ def test_only_regular_files_are_opened(root: Path, kind: str) -> None:
         (root / "odd").symlink_to("dev-null")
         with contextlib.suppress(PermissionError):
             os.mknod(root / "dev-null", 0o020666, os.makedev(1, 3))
-    with pytest.raises(OSError, match=r"Not a regular file|No such file"):
+    with pytest.raises(OSError, match=r"not a regular file|No such file"):
         Subject("root", str(root)).open("/odd")
 
 
@@ -80,8 +80,9 @@ def test_what_only_root_may_read_is_not_opened_to_be_shown(root: Path, closed: s
     (root / "VERSION").symlink_to("/private/secret")
     subject = Subject("root", str(root))
     with pytest.raises(PermissionError):
-        subject.open("/VERSION", public=True)
+        subject.open("/VERSION", home="/usr/lib/golang")
     os.close(subject.open("/VERSION"))
+    os.close(subject.open("/VERSION", home="/private"))
 
 
 def test_a_loop_ends(root: Path) -> None:

@@ -118,7 +118,8 @@ def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -
     if result.ok:
         return None
     why = control.sent(result) or context.shared("control", lambda: control.excuse(context.deadline))
-    if not why and result.repeat is not None and result.repeat().ok:
+    quick = result.elapsed_s < REPEATED
+    if not why and quick and result.repeat is not None and result.repeat().ok:
         why = "the same command worked at a second try"
     if why:
         remedy = "look after the machine, and judge Go by hand: go-health-hook"
@@ -126,6 +127,8 @@ def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -
     return None
 
 
+# A program that failed within so many seconds gets a second try.
+REPEATED = 5.0
 # What programs say where the machine lacks something (strerror(3) and the Go runtime's words).
 WANTS = (
     *("No space left on device", "no space left on device", "Disk quota exceeded", "disk quota exceeded"),

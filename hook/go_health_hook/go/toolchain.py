@@ -128,10 +128,10 @@ class Toolchain:
     def read(self, name: str, limit: int = 65536) -> str | None:
         """The text of a file below GOROOT, cut at `limit` bytes, or None where it is not there.
 
-        The text is shown, so a file that not every user may read counts as absent. Raises OSError.
+        The text is shown, so one outside GOROOT that not every user may read counts as absent. Raises OSError.
         """
         try:
-            with open(self.subject.open(f"{self.goroot}/{name}", public=True), "rb") as file:
+            with open(self.subject.open(f"{self.goroot}/{name}", home=self.goroot), "rb") as file:
                 return file.read(limit).decode("utf-8", "replace")
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):

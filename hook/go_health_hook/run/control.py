@@ -13,7 +13,7 @@ import signal
 import stat
 
 from go_health_hook.run.process import run
-from go_health_hook.run.sandbox import MIN_DATA, NOBODY, Sandbox, Unsandboxed, host
+from go_health_hook.run.sandbox import MIN_DATA, Sandbox, Unsandboxed, host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,8 +64,6 @@ def sent(result: Result) -> str:
         return "it was killed by SIGKILL, as the kernel does where memory is short"
     if number not in CRASHES:
         return "it was ended by a signal that a program does not send itself"
-    if host().as_root and host().uid == NOBODY and _strangers():
-        return "other processes of user nobody run here and may have sent the signal"
     return ""
 
 
@@ -118,27 +116,6 @@ def _room() -> str:
         return f"{place} is mounted noexec"
     short = room.f_bavail * room.f_frsize < LEAST_ROOM or (room.f_files and room.f_favail < 100)
     return f"{place} is full" if short else ""
-
-
-def _strangers() -> bool:
-    """Whether processes of our unprivileged user run that are none of ours."""
-    ours = {os.getpid(), os.getppid()}
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            if os.stat(f"/proc/{name}").st_uid != host().uid:
-                continue
-            # Those of ours have this process above them.
-            pid = int(name)
-            while pid > 1 and pid not in ours:
-                with open(f"/proc/{pid}/stat", "rb") as file:
-                    pid = int(file.read(4096).rpartition(b")")[2].split()[1])
-            if pid not in ours:
-                return True
-        except (OSError, ValueError, IndexError):
-            continue
-    return False
 
 
 def _control(deadline: Deadline) -> str:
