@@ -110,7 +110,7 @@ import json, sys
 from go_health_hook.errors import BadInput
 from go_health_hook.gates import dnf5
 from go_health_hook.run.worker import Gone
-talk = dnf5.Conversation()
+talk = dnf5.Conversation.on_standard_streams()
 print("this is for people")
 try:
     answer = eval(sys.argv[1])

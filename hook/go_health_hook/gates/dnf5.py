@@ -36,17 +36,23 @@ ATTRIBUTES = ["name", "evr", "full_nevra", "action", "direction", "repo_id", "lo
 
 
 class Conversation:
-    """Requests to dnf5 and its replies; what else is printed goes to stderr."""
+    """Requests to dnf5, written to one descriptor, and its replies, read from another one."""
 
-    def __init__(self) -> None:
-        self._in = os.dup(0)
-        self._out = os.dup(1)
+    def __init__(self, replies: int, requests: int) -> None:
+        self._in = replies
+        self._out = requests
+        self._rest = b""
+        self._settings: dict[str, str] = {}
+
+    @classmethod
+    def on_standard_streams(cls) -> Conversation:
+        """Return the conversation on stdin and stdout; what else is printed goes to stderr from now on."""
+        talk = cls(os.dup(0), os.dup(1))
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 0)
         os.dup2(2, 1)  # what anything prints is for people
         os.close(null)
-        self._rest = b""
-        self._settings: dict[str, str] = {}
+        return talk
 
     @property
     def pipes(self) -> tuple[int, int]:
@@ -129,7 +135,11 @@ class Conversation:
 
 def answer(call: Call) -> int:
     """Answer dnf5; the arguments are those of `_dnf.answer`. Returns the exit status. Raises Gone."""
-    dnf5 = Conversation()
+    return tell(Conversation.on_standard_streams(), call)
+
+
+def tell(dnf5: Conversation, call: Call) -> int:
+    """Have the transaction judged and tell dnf5; return the exit status. Raises Gone."""
     result = shared.answer("dnf5", call, lambda pid: _transaction(dnf5, pid))
     for note in result.notes:
         dnf5.log("INFO", note)
