@@ -42,6 +42,8 @@ OPTIONAL = (f"{NAME}-tuning", f"{NAME}-ansible")
 NOT_OURS = (
     *("/proc", "/sys", "/dev", "/run", "/tmp", "/srv", "/root", "/var/cache/libdnf5", "/var/lib/rpm", "/var/log"),
     *("/var/lib/dnf", "/usr/lib/sysimage", "/etc/yum.repos.d", "/etc/dnf/dnf.conf", "/var/lib/systemd/catalog"),
+    # A user that a package made stays, as in Fedora; the programs that add one keep copies.
+    *("/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/.pwd.lock", "/etc/.updated"),
 )
 
 
