@@ -9,7 +9,7 @@ from tests.dnf.machines import assert_done, assert_nothing_left, assert_vetoed, 
 from tests.testbed import extras, quota, repository
 from tests.zoo.machines import CASES, Case, start
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.machine]
 AUTOMATIC = pytest.mark.parametrize(("suite", "updater"), [("forky", "dnf5 automatic"), ("bookworm", "dnf-automatic")])
 
 
