@@ -159,9 +159,8 @@ def _debug(asked: bool) -> None:
 def configuration(args: argparse.Namespace) -> Config:
     """The configuration that the options ask for."""
     from go_health_hook import config
-    from go_health_hook.examine import severities
 
-    return config.load(severities(), args.config)
+    return config.load(config.severities(), args.config)
 
 
 def command_parser(name: str, module: Any) -> argparse.ArgumentParser:

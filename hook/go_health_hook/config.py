@@ -133,6 +133,25 @@ def budget_keys() -> dict[str, str]:
     return found
 
 
+CHECKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "checks")
+DEFAULT_SEVERITY = b'\nSEVERITY = "'
+
+
+def severities() -> dict[str, str]:
+    """Return every check and its default severity, without importing the checks: an updater waits."""
+    found = {}
+    try:
+        for name in sorted(os.listdir(CHECKS)):
+            if name.endswith(".py") and name[0] != "_":
+                with open(f"{CHECKS}/{name}", "rb") as file:
+                    _, given, rest = file.read(MAX_BYTES).partition(DEFAULT_SEVERITY)
+                if given:
+                    found[name[: -len(".py")]] = rest.partition(b'"')[0].decode()
+    except (OSError, ValueError):
+        pass  # a package half removed
+    return found
+
+
 class Config:
     """The settings in force: `config.get("dnf", "transactions")` gives the value in its own type."""
 

@@ -170,6 +170,7 @@ def _unanswered(worker: Worker, bug: str, deadline: Deadline) -> Finding:
 def _take(examination: Examination, facts: dict[str, Any]) -> None:
     examination.sandbox = facts.get("sandbox", "")
     examination.passing = facts.get("passing", False)
+    examination.judged = facts.get("judged", "")
     if facts.get("cpu"):
         known = (examination.cpu or {}).get("actual_gomaxprocs")  # messages of threads may overtake each other
         examination.cpu = {**facts["cpu"], "actual_gomaxprocs": facts.get("actual", known)}
@@ -219,6 +220,7 @@ def _work(
     own = toolchain.lasting and os.geteuid() == 0
     if own and depth.light:
         context.known = ledger.recall(toolchain, config)
+        context.facts["judged"] = context.known.line if context.known else ""
     threads = [threading.Thread(target=_run, args=(check, context, send), daemon=True) for check in wanted]
     for thread in threads:
         thread.start()

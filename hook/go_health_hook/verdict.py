@@ -168,6 +168,8 @@ class Examination:
         self.elapsed_s = 0.0
         # Seconds that the machine kept the toolchain waiting, which the budget does not count.
         self.credited_s = 0.0
+        # When the ledger's judgement was made that this one rests on, in words; empty where everything was judged.
+        self.judged = ""
         self.findings: list[Finding] = []
         self.toolchain: dict[str, Any] | None = None
         self.cpu: dict[str, Any] | None = None
@@ -201,6 +203,7 @@ class Examination:
             "budget_s": self.budget_s,
             "elapsed_s": round(self.elapsed_s, 4),
             "credited_s": round(self.credited_s, 4),
+            "judged": self.judged,
             "subject": {"kind": self.subject.kind, "root": clean(self.subject.root)},
             "toolchain": self.toolchain,
             "cpu": self.cpu,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import time
@@ -31,6 +32,17 @@ def side_by_side(
         statistics.median(y for _, y in pairs),
         statistics.median(x / y for x, y in pairs),
     )
+
+
+def cpu_seconds(command: Command, runs: int = 7, env: dict[str, str] | None = None) -> float:
+    """The median CPU time of a command and of all that it waits for, in seconds."""
+    used = []
+    for _ in range(runs):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds([command], env)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return statistics.median(used)
 
 
 def peak_mib(command: Command) -> float:

@@ -46,6 +46,10 @@ def test_the_vendors_file_says_what_the_code_says() -> None:
     assert not missing
 
 
+def test_config_severities_are_those_of_the_checks() -> None:
+    assert config.severities() == severities()
+
+
 def test_later_files_win(tmp_path: Path) -> None:
     etc = tmp_path / "etc/go-health-hook.conf.d"
     etc.mkdir(parents=True)

@@ -74,7 +74,7 @@ def _toolchain(goroot: str, config_file: str | None, here: bool, deadline: Deadl
     from go_health_hook.subject import Subject
 
     known: dict[str, Any] = {**UNKNOWN, "why": ""}
-    found = toolchains.find(Subject(), goroot or config.goroot(_severities, config_file))
+    found = toolchains.find(Subject(), goroot or config.goroot(config.severities, config_file))
     if found is None:
         return {**known, "why": "no Go toolchain is installed"}
     known["goroot"] = clean(found.goroot)
@@ -95,9 +95,3 @@ def _toolchain(goroot: str, config_file: str | None, here: bool, deadline: Deadl
         if known["gomaxprocs"] is None:
             known.update(source=None, not_asked=known["not_asked"] or f"the toolchain did not say: {known['why']}")
     return known
-
-
-def _severities() -> dict[str, str]:
-    from go_health_hook.examine import severities
-
-    return severities()

@@ -77,12 +77,7 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
 
 
 def _toolchain(args: argparse.Namespace) -> Toolchain:
-    def severities() -> dict[str, str]:
-        from go_health_hook.examine import severities
-
-        return severities()
-
-    found = toolchains.find(Subject(), args.goroot or config.goroot(severities, args.config))
+    found = toolchains.find(Subject(), args.goroot or config.goroot(config.severities, args.config))
     if found is None:
         raise HookError("no Go toolchain is installed", hint="dnf install golang, or name one with --goroot")
     if not found.runnable:

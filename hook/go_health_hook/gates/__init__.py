@@ -47,9 +47,8 @@ class Call:
     def settings(self) -> Config:
         """Return the configuration. Raises BadInput."""
         from go_health_hook import config
-        from go_health_hook.examine import severities
 
-        return config.load(severities(), self.config)
+        return config.load(config.severities(), self.config)
 
 
 def names() -> list[str]:

@@ -344,7 +344,8 @@ def decide(
     elif examination.subject.kind == "incoming":
         warned = [f for f in examination.findings if f.check in LIMIT_CHECKS and f.status in (WARN, FAIL)]
         said += [f"{f.check}: {f.summary}. The update goes on" for f in warned]
-    notes = [f"{verdict.reason} ({examination.elapsed_s:.2f} s)", *notes]
+    as_judged = f", {examination.judged}" if examination.judged else ""
+    notes = [f"{verdict.reason}{as_judged} ({examination.elapsed_s:.2f} s)", *notes]
     return Answer(verdict.exit_status, "", notes, said, entry, look)
 
 
