@@ -92,6 +92,13 @@ def test_account_read_is_answered_by_a_fault_another_state_or_the_end(last: Samp
     assert account.credit > 0.25
 
 
+def test_account_traced_process_is_kept_waiting_by_its_tracer() -> None:
+    account, _ = account_of([(0.1, one(0.01, 0.0, "t")) for _ in range(11)])
+    assert account.credit == pytest.approx(1.0)
+    stopped, _ = account_of([(0.1, one(0.01, 0.0, "T")) for _ in range(11)])
+    assert stopped.credit == 0.0
+
+
 def test_account_idle_time_cannot_be_credited_later_as_a_wait_for_a_cpu() -> None:
     account, _ = account_of([(1.0, one(0.01, 0.0, "S")) for _ in range(5)])
     account.add(one(0.02, 4.0, "S"), 0.1)

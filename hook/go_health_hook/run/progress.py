@@ -90,7 +90,9 @@ class Account:
             waiting *= UNSEEN
         waiting = min(waiting, seconds - ran)
         self._uncounted += seconds - ran - waiting
-        reading = min(self._for_a_disk(before, now, seconds), self._uncounted)
+        # A debugger, or a stranger who traces it, keeps a process waiting as the machine does.
+        traced = any(p.any_in("t") and pid in before and before[pid].any_in("t") for pid, p in now.items())
+        reading = min(seconds if traced else self._for_a_disk(before, now, seconds), self._uncounted)
         self._uncounted -= reading
         self.credit += waiting + reading
         self.ran += ran
