@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a machine with a booted and a staged deployment says on the bus, and a bus of the test's own to say it on."""
+"""What rpm-ostree's daemon answered in some states of a machine, and a bus to ask its stand-in on."""
 
 from __future__ import annotations
 
-A, B = "a" * 64, "b" * 64
-BOOTED = {"id": f"fedora-{A}.0", "osname": "fedora", "checksum": A, "serial": 0, "booted": True, "staged": False}
-STAGED = {"id": f"fedora-{B}.0", "osname": "fedora", "checksum": B, "serial": 0, "booted": False, "staged": True}
-DIFF = [
-    [
-        "golang",
-        0,
-        {"PreviousPackage": ["golang", "1.25.5-1", "x86_64"], "NewPackage": ["golang", "1.27.3-1", "x86_64"]},
-    ],
-    ["vim", 0, {"PreviousPackage": ["vim", "9.1-1", "x86_64"], "NewPackage": ["vim", "9.2-1", "x86_64"]}],
-]
-CACHED = {"rpm-diff": {"upgraded": [[0, "golang-bin", ["1.25.5-1", "x86_64"], ["1.27.3-1", "x86_64"]]]}}
+import json
+from pathlib import Path
+from typing import Any
+
+RECORDED = Path(__file__).parents[1] / "unit/data/recorded"
+# What the recorded update changes in Go.
+GO = [f"{name} 1.25.5-1.fc45 -> 1.27.3-1.fc45" for name in ("golang", "golang-bin", "golang-src")]
 CONFIG = """<busconfig><type>system</type><listen>unix:path={socket}</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
 <allow own="*"/></policy></busconfig>"""
-# Long enough for a machine under load: only answers that never come take it.
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """What the real daemon answered in that state: booted-alone, update-known, staged, staged-locked."""
+    data: dict[str, Any] = json.loads((RECORDED / f"rpm-ostree-{name}.json").read_text())
+    return data

@@ -1,127 +1,97 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Stands for rpm-ostree's daemon, which Debian does not have: its name, objects and types on a real system bus.
-"""python3 rpm_ostreed.py STATE: serves what the JSON file STATE says, until it is killed.
+# Stands for rpm-ostree's daemon, which Debian does not have: its name, objects and answers on a real system bus.
+"""python3 rpm_ostreed.py STATE: answers as the real daemon answered, until it is killed.
 
-Written from the published interface, org.projectatomic.rpmostree1.xml. STATE: {"deployments": [{…}], "diff": [[name,
-type, {"PreviousPackage": [name, evr, arch], …}]], "cached": {"rpm-diff": {…}}, "misbehave": {MEMBER: how}}; how is
-"never" (no answer), "slow" (an answer only after this process was sent SIGUSR1), "error", "vanish" (gone without an
-answer) or "nonsense" (an answer of another type). Prints "ready" once it has the name.
+The JSON file STATE is one of tests/unit/data/recorded/rpm-ostree-*.json, busctl's types and data, and may have
+"misbehave": {MEMBER: how} as well. how is "never" (no answer), "slow" (an answer only after this process was sent
+SIGUSR1), "error", "vanish" (gone without an answer) or "nonsense" (an answer of another type). Prints "ready" once it
+has the name.
 """
 
-# No __future__ annotations here: dbus-next reads D-Bus types out of them.
-# ruff: noqa: F722, F821
-# mypy: disable-error-code="name-defined, valid-type, no-untyped-def, no-untyped-call"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 import asyncio
 import json
 import os
 import signal
 import sys
 
-from dbus_next import BusType, Message, MessageType, PropertyAccess, Variant
+from dbus_next import BusType, Message, MessageType, Variant
 from dbus_next.aio import MessageBus
-from dbus_next.service import ServiceInterface, dbus_property, method
 
 NAME = "org.projectatomic.rpmostree1"
 SYSROOT = "/org/projectatomic/rpmostree1/Sysroot"
-OS = "/org/projectatomic/rpmostree1/fedora"
-SIGNATURES = {"serial": "i", "timestamp": "t"}
-DIFF = {"upgraded": "a(us(ss)(ss))", "downgraded": "a(us(ss)(ss))", "removed": "a(usss)", "added": "a(usss)"}
+# What GLib makes of an error that has no D-Bus name of its own.
+UNMAPPED = "org.gtk.GDBus.UnmappedGError.Quark._g_2dio_2derror_2dquark.Code"
 
 
-def deployment(entry):
-    """A deployment as a{sv}."""
-    kinds = {str: "s", bool: "b", int: "u"}
-    return {key: Variant(SIGNATURES.get(key) or kinds[type(value)], value) for key, value in entry.items()}
+def value(data):
+    """busctl's JSON as dbus-next wants it: a variant is {"type": …, "data": …} there."""
+    if isinstance(data, dict) and set(data) == {"type", "data"}:
+        return Variant(data["type"], value(data["data"]))
+    if isinstance(data, dict):
+        return {key: value(entry) for key, entry in data.items()}
+    return [value(entry) for entry in data] if isinstance(data, list) else data
 
 
-class Sysroot(ServiceInterface):
-    """/org/projectatomic/rpmostree1/Sysroot."""
-
-    def __init__(self, state):
-        super().__init__(f"{NAME}.Sysroot")
-        self.state = state
-
-    @dbus_property(access=PropertyAccess.READ)
-    def Booted(self) -> "o":
-        return OS if any(d.get("booted") for d in self.state["deployments"]) else "/"
-
-    @dbus_property(access=PropertyAccess.READ)
-    def Path(self) -> "s":
-        return "/"
-
-    @dbus_property(access=PropertyAccess.READ)
-    def ActiveTransaction(self) -> "(sss)":
-        return self.state.get("transaction", ["", "", ""])
-
-    @dbus_property(access=PropertyAccess.READ)
-    def ActiveTransactionPath(self) -> "s":
-        return ""
-
-    @dbus_property(access=PropertyAccess.READ)
-    def AutomaticUpdatePolicy(self) -> "s":
-        return "stage"
-
-    @dbus_property(access=PropertyAccess.READ)
-    def Deployments(self) -> "aa{sv}":
-        return [deployment(d) for d in self.state["deployments"]]
-
-    @method()
-    def GetOS(self, name: "s") -> "o":
-        return OS
-
-
-class Os(ServiceInterface):
-    """The object of one OS (a stateroot)."""
+class Daemon:
+    """What the recorded daemon knows."""
 
     def __init__(self, state):
-        super().__init__(f"{NAME}.OS")
         self.state = state
+        self.ids = [d["id"]["data"] for d in state["Sysroot.Deployments"]["data"]]
+        self.path = state["Sysroot.Booted"]["data"]
 
-    @dbus_property(access=PropertyAccess.READ)
-    def Name(self) -> "s":
-        return "fedora"
+    def properties(self, interface):
+        """All properties of an interface that were recorded."""
+        start = f"{interface.rpartition('.')[2]}."
+        return {k[len(start) :]: value(v) for k, v in self.state.items() if k.startswith(start)}
 
-    @dbus_property(access=PropertyAccess.READ)
-    def CachedUpdate(self) -> "a{sv}":
-        diff = self.state.get("cached", {}).get("rpm-diff")
-        if diff is None:
-            return {}
-        return {"rpm-diff": Variant("a{sv}", {kind: Variant(DIFF[kind], found) for kind, found in diff.items()})}
-
-    @dbus_property(access=PropertyAccess.READ)
-    def HasCachedUpdateRpmDiff(self) -> "b":
-        return "rpm-diff" in self.state.get("cached", {})
-
-    @method()
-    def GetDeploymentsRpmDiff(self, deployid0: "s", deployid1: "s") -> "a(sua{sv})":
-        return [
-            [name, kind, {key: Variant("(sss)", package) for key, package in options.items()}]
-            for name, kind, options in self.state.get("diff", [])
-        ]
+    def answer(self, message):
+        """The reply to a method call."""
+        member, body = message.member, message.body
+        if member == "GetAll":
+            return Message.new_method_return(message, "a{sv}", [self.properties(body[0])])
+        if member == "Get":
+            return Message.new_method_return(message, "v", [self.properties(body[0])[body[1]]])
+        if member == "GetOS":
+            if body[0] in ("", self.state["OS.Name"]["data"]):
+                return Message.new_method_return(message, "o", [self.path])
+            return Message.new_error(message, f"{UNMAPPED}1", f'OS name "{body[0]}" not found')
+        if member == "GetDeploymentsRpmDiff":
+            unknown = [word for word in body if word not in self.ids]
+            if unknown:
+                return Message.new_error(message, f"{UNMAPPED}0", f"Invalid deployment id {unknown[0]}")
+            diff = self.state["GetDeploymentsRpmDiff"]
+            found = value(diff["data"])[0] if diff and body[0] != body[1] else []
+            return Message.new_method_return(message, "a(sua{sv})", [found])
+        return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownMethod", member)
 
 
 async def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         state = json.load(file)
-    misbehave = state.get("misbehave", {})
+    misbehave = state.pop("misbehave", {})
+    daemon = Daemon(state)
     bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
 
-    def first(message):
-        how = misbehave.get(message.member) if message.message_type is MessageType.METHOD_CALL else None
+    def call(message):
+        if message.message_type is not MessageType.METHOD_CALL or not (message.path or "").startswith(
+            SYSROOT.rpartition("/")[0]
+        ):
+            return None
+        how = misbehave.get(message.member)
         if how == "slow":
             signal.sigwait([signal.SIGUSR1])
         elif how == "vanish":
             os._exit(0)
         elif how == "error":
-            return Message.new_error(message, f"{NAME}.Error.Failed", "the sysroot\nis locked")
+            return Message.new_error(message, "org.projectatomic.rpmostreed.Error.Failed", "the sysroot\nis locked")
         elif how == "nonsense":
             return Message.new_method_return(message, "i", [42])
-        return how == "never" or None
+        return True if how == "never" else daemon.answer(message)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-    bus.add_message_handler(first)
-    bus.export(SYSROOT, Sysroot(state))
-    bus.export(OS, Os(state))
+    bus.add_message_handler(call)
     await bus.request_name(NAME)
     print("ready", flush=True)
     await bus.wait_for_disconnect()

@@ -18,6 +18,7 @@ from tests.testbed import cache, disks
 from tests.testbed.vm import VM, Boot, disk_format
 
 HERE = Path(__file__).parent
+STAND_INS = HERE.parent / "ostree/standins"
 BADGO = HERE.parent / "toolchains/badgo/main.go"
 GOROOT = "usr/lib/golang"
 RUNNING, NEWER = "1.25.5", "1.27.3"  # the Go of the deployment that is booted, and of the update
@@ -89,7 +90,7 @@ def disk() -> Path:
         site = {"PYTHON3_SITELIB": "/usr/lib/python3/dist-packages"}  # Debian's, wherever this machine has it
         make = ["make", "--silent", "install", f"DESTDIR={ours}"]
         subprocess.run(make, cwd=cache.TREE, env={**os.environ, **site}, check=True)
-        recipe: list[str | Path] = [repository().name, HERE / "ostree_vm.py", BADGO]
+        recipe: list[str | Path] = [repository().name, HERE / "ostree_vm.py", BADGO, *sorted(STAND_INS.iterdir())]
         for path in sorted(p for p in ours.rglob("*") if p.is_file()):
             recipe += [str(path.relative_to(ours)), oct(path.lstat().st_mode), path]
         return cache.built("vm-ostree-disk", recipe, lambda new: make_disk(new, ours)) / "disk.img"
@@ -105,6 +106,11 @@ def make_disk(new: Path, ours: Path) -> None:
         with_folder(new, "systemctl", "--root=/mnt/layer", "preset", *(p.name for p in units))
     if (layer / "etc").exists():
         (layer / "etc").rename(layer / "usr/etc")
+    for program in STAND_INS.iterdir():  # grub2-editenv is looked for where programs are
+        place = layer / ("usr/bin/grub2-editenv" if "grub2" in program.name else f"usr/lib/testbed/{program.name}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(program, place)
+        place.chmod(0o755)
     own(layer)
     # Objects are never written to again, so a second name for each will do.
     sysroot = new / "sysroot"
