@@ -80,7 +80,7 @@ def test_inquiry_names_each_package_that_waits_once(
 
 def test_inquiry_answers_during_a_transaction(address: str, tmp_path: Path) -> None:
     transaction = {"type": "(sss)", "data": ["upgrade", ":1.9", "/"]}
-    with rpm_ostreed(address, tmp_path, **{"Sysroot.ActiveTransaction": transaction}):
+    with rpm_ostreed(address, tmp_path, "staged", **{"Sysroot.ActiveTransaction": transaction}):
         assert rpm_ostree.Inquiry(Deadline(PATIENT)).answer().changes
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,35 +30,7 @@ LOCK = "/run/ostree/staged-deployment-locked"
 NOTE = "/run/go-health-hook/staged.json"
 # libostree's other mark, which is a key inside the staged file.
 KEY = "/run/key"
-# As ostree 2026.4: the lines of status, the answers about the lock, and that it knows nothing of a bare file. Before
-# each command the shell in /run/stumble/COMMAND is run.
-OSTREE = (
-    r"""#!/bin/sh
-case "$*" in
-"admin status --skip-signatures") what=status ;;
-"admin lock-finalization") what=lock ;;
-"admin lock-finalization --unlock") what=unlock ;;
-"admin undeploy 0") what=undeploy ;;
-"admin prepare-soft-reboot --reset") what=reset ;;
-*) echo "error: Unknown command '$*'" >&2; exit 1 ;;
-esac
-echo $what >>/run/asked
-[ ! -e /run/stumble/$what ] || . /run/stumble/$what
-case $what in
-status)
-    mark="($([ -e KEY ] && echo "finalization locked" || echo staged))"
-    [ ! -e /run/soft ] || mark="$mark (soft-reboot)"
-    [ ! -e /run/staged ] || echo "  debian $(cat /run/staged).0 $mark"
-    echo "* debian AAAA.0" ;;
-lock) [ ! -e KEY ] || { echo "Staged deployment is already locked"; exit 0; }; : >KEY; : >LOCK ;;
-unlock) [ -e KEY ] || { echo "error: Staged deployment is already unlocked" >&2; exit 1; }; rm -f KEY LOCK ;;
-undeploy) rm -f /run/staged KEY LOCK ;;
-reset) rm -f /run/soft; while umount /run/nextroot; do :; done ;;
-esac
-""".replace("LOCK", LOCK)
-    .replace("KEY", KEY)
-    .replace("AAAA", A)
-)
+OSTREE = Path(__file__).with_name("ostree.sh").read_text()
 
 
 @pytest.fixture

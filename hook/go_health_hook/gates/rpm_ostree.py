@@ -16,7 +16,17 @@ from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_VETO, BadInput, HookError
 from go_health_hook.examine import BY_GATE, USUAL, examine
 from go_health_hook.gates import _refused
-from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, overridden, say, say_override, say_remedies
+from go_health_hook.gates._unit import (
+    ERR,
+    INFO,
+    NOTICE,
+    WARNING,
+    overridden,
+    own_stream,
+    say,
+    say_override,
+    say_remedies,
+)
 from go_health_hook.linux import image
 from go_health_hook.linux.deployments import parse_json, waiting_digests
 from go_health_hook.linux.rpm_ostree import Inquiry, automatic_policy, waiting_commits
@@ -61,6 +71,7 @@ def answer(call: Call) -> int:
     for word in call.arguments:
         if word not in WORDS:
             raise BadInput(f"gate rpm-ostree does not take {clean(word)!r}", hint=f"it takes: {', '.join(WORDS)}")
+    own_stream()
     by_bootc = "bootc" in call.arguments
     mode = "apply" if by_bootc else automatic_policy()
     if mode not in ("stage", "apply"):

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Stands for greenboot-rs 0.16.3, which Debian does not have: its health check, its rollback trigger, GRUB's counting.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """greenboot.py health-check | set-rollback-trigger | grub: written from what greenboot-rs and GRUB's rules do.
 
 What a red boot would do to the machine (reboot, rollback) is written to /var/lib/testbed/greenboot instead. Going back

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Stands for zincati, which Debian does not have: the order in which it stages, looks, finalizes and gives up.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """zincati.py: releases come from /run/graph, names of debian/NAME, the newest last. One step at a line of /run/ticks.
 
 Written from what its source does. `rpm-ostree deploy --lock-finalization` is ostree's own command here. The reboot of
