@@ -15,6 +15,7 @@ from go_health_hook.errors import BadInput, NotJudged
 from go_health_hook.go import ledger, maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
+from go_health_hook.linux.cgroup_chain import Chain
 from go_health_hook.run import sandbox, scratch
 from go_health_hook.run.worker import LOOK, Worker
 from go_health_hook.text import clean
@@ -249,7 +250,7 @@ def _enter(context: checks.Context, wanted: Sequence[checks.Check], began: float
         ledger.drop()
 
 
-def _cpu(chain: cgroup.Chain) -> dict[str, Any]:
+def _cpu(chain: Chain) -> dict[str, Any]:
     """What the reports say of the CPU limit on the hook's own process, whichever checks are carried out."""
     tightest = chain.tightest
     affinity = cgroup.affinity()

@@ -25,7 +25,15 @@ from go_health_hook.errors import BadInput
 from go_health_hook.examine import severities
 from go_health_hook.gates import _refused, dnf5
 from go_health_hook.go import buildinfo, elf, goenv, incoming, probe, sources, versions
-from go_health_hook.linux import cgroup, deployments, mountinfo, rpmdb_apart
+from go_health_hook.linux import deployments, mountinfo, rpmdb_apart
+from go_health_hook.linux.cgroup_files import (
+    parse_cpu_max,
+    parse_cpus,
+    parse_entries,
+    parse_entry,
+    parse_period_v1,
+    parse_quota_v1,
+)
 from go_health_hook.linux.kernel_files import Malformed
 from go_health_hook.run import series
 from go_health_hook.text import clean, first_line
@@ -114,12 +122,12 @@ def mutations(value: Any, seed: int) -> Any:
 @given(BYTES)
 def test_kernel_files(data: bytes) -> None:
     mountinfo.parse_mounts(data)
-    cgroup.parse_entries(data)
-    for parse in (cgroup.parse_cpu_max, cgroup.parse_quota_v1, cgroup.parse_period_v1, cgroup.parse_entry):
+    parse_entries(data)
+    for parse in (parse_cpu_max, parse_quota_v1, parse_period_v1, parse_entry):
         with contextlib.suppress(Malformed):
             parse(data)
     with contextlib.suppress(Malformed):
-        cgroup.parse_cpus(data.decode("latin-1"))
+        parse_cpus(data.decode("latin-1"))
 
 
 CASES = sorted((UNIT / "cgroups").glob("*.txt"))
@@ -130,7 +138,7 @@ def test_damaged_kernel_files(path: Path, seed: int) -> None:
     data = damaged(path.read_bytes(), seed)
     mounts, _ = mountinfo.parse_mounts(data)
     assert all("\0" not in mount.point for mount in mounts)
-    cgroup.parse_entries(data)
+    parse_entries(data)
 
 
 @given(st.integers(0, 1 << 32), st.sampled_from(["/bin/true", "/bin/sh", "/usr/bin/env"]))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from go_health_hook.linux import cgroup
+from go_health_hook.linux.cgroup_chain import Chain
 
 SECTION = re.compile(r"== (?P<path>.+?)(?: -> (?P<target>.+)|(?P<escaped> \(escaped\)))?")
 
@@ -36,7 +37,7 @@ class Case(NamedTuple):
             link.symlink_to(target)
         return root
 
-    def read(self, root: Path) -> cgroup.Chain:
+    def read(self, root: Path) -> Chain:
         """The chain of the case's process, on the machine made below `root`."""
         return read(self.make(root), self.expected.get("pid", "self"))
 
@@ -64,7 +65,7 @@ CASES = [
 ]
 
 
-def read(root: Path, pid: int | str = "self") -> cgroup.Chain:
+def read(root: Path, pid: int | str = "self") -> Chain:
     """The chain of a process on the machine that is the folder `root`."""
     return cgroup.read_chain(pid, proc=f"{root}/proc", root=str(root))
 

@@ -14,6 +14,15 @@ from tests.unit.cases import CASES, Case, make, parse_case, read
 
 from go_health_hook.cpu import _throttling
 from go_health_hook.linux import cgroup, mountinfo
+from go_health_hook.linux.cgroup_files import (
+    Entry,
+    format_cpus,
+    parse_cpu_max,
+    parse_cpus,
+    parse_entry,
+    parse_period_v1,
+    parse_quota_v1,
+)
 from go_health_hook.linux.kernel_files import Malformed
 
 
@@ -176,20 +185,20 @@ def test_names_are_cleaned_where_they_are_shown(tmp_path: Path) -> None:
     [("", ()), ("0\n", (0,)), ("0-3,8", (0, 1, 2, 3, 8)), ("3,1-2\n", (1, 2, 3)), ("0-1,1-2", (0, 1, 2))],
 )
 def test_lists_of_cpus(text: str, cpus: tuple[int, ...]) -> None:
-    assert cgroup.parse_cpus(text) == cpus
+    assert parse_cpus(text) == cpus
 
 
 @pytest.mark.parametrize("text", ["a", "1-", "-1", "3-1", "0-99999999", "1,,2", "0 1", "0-7:2", "١", "1" * 30])
 def test_what_is_no_list_of_cpus(text: str) -> None:
     with pytest.raises(Malformed):
-        cgroup.parse_cpus(text)
+        parse_cpus(text)
 
 
 @given(st.frozensets(st.integers(0, 5000), max_size=200))
 def test_lists_of_cpus_round_trip(cpus: frozenset[int]) -> None:
-    text = cgroup.format_cpus(cpus)
-    assert cgroup.parse_cpus(text) == tuple(sorted(cpus))
-    assert cgroup.format_cpus(cgroup.parse_cpus(text)) == text
+    text = format_cpus(cpus)
+    assert parse_cpus(text) == tuple(sorted(cpus))
+    assert format_cpus(parse_cpus(text)) == text
 
 
 # Names as the kernel allows them: any bytes but a slash, a line's end and NUL; "." and ".." are none.
@@ -201,8 +210,8 @@ PATHS = st.lists(NAMES, max_size=5).map(lambda names: b"/" + b"/".join(names))
 def test_lines_of_the_cgroup_file_round_trip(path: bytes, hierarchy: int, controllers: list[str]) -> None:
     if hierarchy == 0:
         controllers = []
-    entry = cgroup.parse_entry(f"{hierarchy}:{','.join(controllers)}:".encode() + path)
-    assert entry == cgroup.Entry(hierarchy, tuple(controllers), os.fsdecode(path))
+    entry = parse_entry(f"{hierarchy}:{','.join(controllers)}:".encode() + path)
+    assert entry == Entry(hierarchy, tuple(controllers), os.fsdecode(path))
 
 
 def escape(raw: bytes) -> bytes:
@@ -276,7 +285,7 @@ def test_escapes_that_are_none(field: bytes) -> None:
 
 @given(st.binary(max_size=200) | st.sampled_from([b"max 100000\n", b"1 2\n"]))
 def test_limit_files_are_read_or_malformed(data: bytes) -> None:
-    for parse in (cgroup.parse_cpu_max, cgroup.parse_quota_v1, cgroup.parse_period_v1, _throttling.parse_pressure):
+    for parse in (parse_cpu_max, parse_quota_v1, parse_period_v1, _throttling.parse_pressure):
         try:
             parse(data)
         except Malformed as e:
@@ -289,10 +298,10 @@ def test_limit_files_are_read_or_malformed(data: bytes) -> None:
 
 @given(st.integers(1, 2**44), st.integers(1, 10**6))
 def test_limits_round_trip(quota: int, period: int) -> None:
-    assert cgroup.parse_cpu_max(b"%d %d\n" % (quota, period)) == (quota, period)
-    assert cgroup.parse_cpu_max(b"max %d\n" % period) == (None, period)
-    assert (cgroup.parse_quota_v1(b"%d\n" % quota), cgroup.parse_quota_v1(b"-1\n")) == (quota, None)
-    assert cgroup.parse_period_v1(b"%d\n" % period) == period
+    assert parse_cpu_max(b"%d %d\n" % (quota, period)) == (quota, period)
+    assert parse_cpu_max(b"max %d\n" % period) == (None, period)
+    assert (parse_quota_v1(b"%d\n" % quota), parse_quota_v1(b"-1\n")) == (quota, None)
+    assert parse_period_v1(b"%d\n" % period) == period
 
 
 NOISE = st.binary(max_size=300)

@@ -17,7 +17,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.examine import severities
 from go_health_hook.go.toolchain import Toolchain
 from go_health_hook.go.versions import parse_version
-from go_health_hook.linux import cgroup
+from go_health_hook.linux.cgroup_chain import Chain
 from go_health_hook.subject import Subject
 from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from go_health_hook.verdict import Finding
 
 
-def chain_of_case(name: str, tmp_path: Path) -> cgroup.Chain:
+def chain_of_case(name: str, tmp_path: Path) -> Chain:
     return next(case for case in CASES if case.name == name).read(tmp_path)
 
 
-def judged(chain: cgroup.Chain, tmp_path: Path) -> Finding:
+def judged(chain: Chain, tmp_path: Path) -> Finding:
     subject = Subject("root", str(tmp_path))
     context = Context(subject, Toolchain(subject, "/", "given"), load(severities()), Deadline(1))
     context.shared("chain", lambda: chain)

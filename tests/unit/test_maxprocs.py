@@ -15,7 +15,9 @@ from tests.unit.measured import BUILDS, ROWS, SELF, build, fitting, taken
 
 from go_health_hook.go import maxprocs
 from go_health_hook.go.versions import Version, parse_version
-from go_health_hook.linux import cgroup, mountinfo
+from go_health_hook.linux import mountinfo
+from go_health_hook.linux.cgroup_chain import Chain, Level, View
+from go_health_hook.linux.cgroup_files import parse_cpu_max
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[r["placement"] for r in ROWS])
@@ -48,7 +50,7 @@ def test_every_measured_row(row: dict, tmp_path: Path) -> None:
         assert got.value == value, f"go command {number}: {got}"
 
 
-def leaf_rule(row: dict, inside: cgroup.Chain) -> int:
+def leaf_rule(row: dict, inside: Chain) -> int:
     """What uber-go/automaxprocs sets: the leaf's quota rounded down, at least 1; where it finds none, what Go takes."""
     cpus = inside.leaf.cpus if inside.leaf else None
     return row["affinity"] if cpus is None else max(1, math.floor(cpus))
@@ -171,21 +173,21 @@ def test_a_sign_counts_since_go_126() -> None:
     assert maxprocs.reads_quota("", "containermaxprocs=-", NEW)
 
 
-def chain_of(*limits: str | None) -> cgroup.Chain:
+def chain_of(*limits: str | None) -> Chain:
     """A chain of v2 groups, leaf first, each with its cpu.max or none."""
     names = [f"g{i}" for i in range(len(limits))]
     levels = []
     for depth in range(len(limits), 0, -1):
         limit = limits[len(limits) - depth]
-        quota, period = cgroup.parse_cpu_max(limit.encode() + b"\n") if limit else (None, None)
-        levels.append(cgroup.Level("/" + "/".join(names[:depth]), "", quota, period))
+        quota, period = parse_cpu_max(limit.encode() + b"\n") if limit else (None, None)
+        levels.append(Level("/" + "/".join(names[:depth]), "", quota, period))
     path = levels[0].path
-    view = cgroup.View(2, path, (mountinfo.Mount(2, "/", "/sys/fs/cgroup", ("rw",)),))
-    return cgroup.Chain("v2", path, [*levels, cgroup.Level("/", "")], view=view)
+    view = View(2, path, (mountinfo.Mount(2, "/", "/sys/fs/cgroup", ("rw",)),))
+    return Chain("v2", path, [*levels, Level("/", "")], view=view)
 
 
 def test_what_decided_and_what_is_followed() -> None:
-    def rule(version: Version = NEW, chain: cgroup.Chain | None = None, **settings: Any) -> tuple[str, bool, bool]:
+    def rule(version: Version = NEW, chain: Chain | None = None, **settings: Any) -> tuple[str, bool, bool]:
         chain = chain or chain_of("250000 100000")
         p = maxprocs.predict(version, 8, chain, **settings)
         assert p.why.isprintable()
@@ -201,7 +203,7 @@ def test_what_decided_and_what_is_followed() -> None:
     # A group that has no cpu.max yet: it will never notice that it gets one.
     assert rule(chain=chain_of(None, "200000 100000")) == (maxprocs.NO_QUOTA, True, False)
     assert rule(chain=chain_of("900000 100000")) == (maxprocs.AFFINITY, True, True)
-    assert rule(chain=cgroup.Chain("none", "")) == (maxprocs.UNREACHABLE, True, False)
+    assert rule(chain=Chain("none", "")) == (maxprocs.UNREACHABLE, True, False)
 
 
 def test_the_floor_is_the_callers_to_choose() -> None:

@@ -13,7 +13,7 @@ from go_health_hook.cpu._images import Found
 from go_health_hook.cpu._limit_file import LimitFile, kept_open
 from go_health_hook.cpu._processes import GoProcess, _predict
 from go_health_hook.go.buildinfo import BuildInfo
-from go_health_hook.linux.cgroup import Chain, Level, View
+from go_health_hook.linux.cgroup_chain import Chain, Level, View
 from go_health_hook.linux.mountinfo import parse_mounts
 
 MOUNTS = {

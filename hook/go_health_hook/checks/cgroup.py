@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from go_health_hook.checks import Context, chain_of
 from go_health_hook.linux import cgroup
+from go_health_hook.linux.cgroup_chain import DELETED, HIDDEN, UNMOUNTED, UNREADABLE, Chain, Problem, in_words
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, Finding
 
@@ -14,9 +15,9 @@ ORDER = 40
 # Ends the finding where nobody is interested in the limit.
 SILENCE = "or set cgroup = advisory in [checks] of /etc/go-health-hook.conf"
 REMEDIES = {
-    cgroup.HIDDEN: "show this service the whole hierarchy: drop ProtectControlGroups= or its private cgroup mount",
-    cgroup.UNREADABLE: "let it be read: drop InaccessiblePaths= on /sys/fs/cgroup or /proc, or run as root",
-    cgroup.DELETED: "run it again: the cgroup that it was started in has been removed meanwhile",
+    HIDDEN: "show this service the whole hierarchy: drop ProtectControlGroups= or its private cgroup mount",
+    UNREADABLE: "let it be read: drop InaccessiblePaths= on /sys/fs/cgroup or /proc, or run as root",
+    DELETED: "run it again: the cgroup that it was started in has been removed meanwhile",
 }
 
 
@@ -26,7 +27,7 @@ def check(context: Context) -> Finding:
     evidence: dict[str, object] = {"hierarchy": chain.hierarchy, "path": chain.path}
     for level in chain.levels:
         if level.cpus is not None:
-            evidence[f"limit at {clean(level.path)}"] = cgroup.in_words(level.cpus)
+            evidence[f"limit at {clean(level.path)}"] = in_words(level.cpus)
     tightest = chain.tightest
     if not chain.certain:
         first = chain.problems[0]
@@ -43,19 +44,19 @@ def check(context: Context) -> Finding:
         return Finding(PASS, f"this kernel has no CPU quotas ({chain.hierarchy}, {clean(chain.path)})", "", evidence)
     if tightest is None:
         return Finding(PASS, f"no CPU quota ({chain.hierarchy}, {clean(chain.path)})", "", evidence)
-    limit = cgroup.in_words(tightest.cpus or 0)
+    limit = in_words(tightest.cpus or 0)
     return Finding(PASS, f"{limit}, set at {clean(tightest.path)} ({chain.hierarchy})", "", evidence)
 
 
-def _remedy(chain: cgroup.Chain, problem: cgroup.Problem) -> str:
+def _remedy(chain: Chain, problem: Problem) -> str:
     """Return what shows the limit here. Of Go it says nothing."""
-    if problem.kind == cgroup.UNMOUNTED:
+    if problem.kind == UNMOUNTED:
         # As in "ip netns exec", which mounts /sys again, and in containers.
         return f"mount the cgroups in this mount namespace: {_mount_command(chain)}"
     return REMEDIES.get(problem.kind, f"look at what {problem.place} says; report it if the kernel wrote it")
 
 
-def _mount_command(chain: cgroup.Chain) -> str:
+def _mount_command(chain: Chain) -> str:
     """Return the command that mounts the hierarchy that governs the CPU, a v1 one with all its controllers."""
     if chain.version == 2:
         return "mount -t cgroup2 none /sys/fs/cgroup"

@@ -10,6 +10,7 @@ from go_health_hook.go import maxprocs
 from go_health_hook.go.probe import gomaxprocs as probe
 from go_health_hook.go.versions import Version
 from go_health_hook.linux import cgroup
+from go_health_hook.linux.cgroup_chain import Chain
 from go_health_hook.linux.kernel_files import Malformed
 from go_health_hook.linux.systemd import group_of
 from go_health_hook.text import clean
@@ -74,7 +75,7 @@ def check(context: Context) -> Finding:
     return Finding(PASS, f"the runtime takes {answer.value}, as expected here", "", evidence)
 
 
-def _unseen(version: Version | None, taken: int, affinity: int, chain: cgroup.Chain) -> bool:
+def _unseen(version: Version | None, taken: int, affinity: int, chain: Chain) -> bool:
     """Whether the runtime should have read a quota by its own rule and took all CPUs instead.
 
     Its program then could not open the limit's file in the sandbox, which says nothing about programs outside it.
@@ -84,7 +85,7 @@ def _unseen(version: Version | None, taken: int, affinity: int, chain: cgroup.Ch
     return maxprocs.predict(version, affinity, chain).rule == maxprocs.QUOTA
 
 
-def _remedy(version: Version | None, chain: cgroup.Chain, wanted: int) -> str:
+def _remedy(version: Version | None, chain: Chain, wanted: int) -> str:
     run = "run Go programs here with go-health-hook exec -- CMD"
     if version is not None and not version.knows_cgroups:
         return f"{run}, or install Go 1.25 or later, which reads quotas ({version} does not)"

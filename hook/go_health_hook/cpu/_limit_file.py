@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook.linux import cgroup
+from go_health_hook.linux.cgroup_files import parse_cpu_max, parse_period_v1, parse_quota_v1
 from go_health_hook.linux.kernel_files import Malformed, Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from go_health_hook.linux.cgroup import Level
+    from go_health_hook.linux.cgroup_chain import Level
 
 UNKNOWN = "unknown"  # its descriptors may not be read, or are too many
 NONE = "none"  # it found no limit file when it started
@@ -74,11 +74,11 @@ def _followed(
         return LimitFile(OWN, leaf.path if leaf else "", leaf.cpus if leaf else None)
     try:
         if name == NAMES[0]:
-            quota, period = cgroup.parse_cpu_max(_read(f"{folder}/{number}"))
+            quota, period = parse_cpu_max(_read(f"{folder}/{number}"))
         else:
             other = next(n for n, link in links.items() if link == f"{directory}/{PERIOD}")
-            quota = cgroup.parse_quota_v1(_read(f"{folder}/{number}"))
-            period = cgroup.parse_period_v1(_read(f"{folder}/{other}"))
+            quota = parse_quota_v1(_read(f"{folder}/{number}"))
+            period = parse_period_v1(_read(f"{folder}/{other}"))
     except OSError:
         return LimitFile(GONE)  # ENODEV: the cgroup has been removed
     except (Malformed, StopIteration):

@@ -13,7 +13,7 @@ from go_health_hook.text import clean
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from go_health_hook.cpu._throttling import Pressure, Stat
-    from go_health_hook.linux.cgroup import Chain, Level
+    from go_health_hook.linux.cgroup_chain import Chain, Level
 
 HIERARCHIES = {"v2": "cgroup v2", "v1": "cgroup v1", "hybrid": "cgroup v1 with v2", "none": "no cgroups"}
 

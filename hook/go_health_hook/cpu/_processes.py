@@ -11,6 +11,7 @@ from go_health_hook.cpu._images import Images
 from go_health_hook.go import maxprocs
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup
+from go_health_hook.linux.cgroup_chain import in_words
 from go_health_hook.linux.kernel_files import Malformed, Record, read_file
 from go_health_hook.text import clean
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from go_health_hook.cpu._images import Found
     from go_health_hook.cpu._limit_file import LimitFile
     from go_health_hook.go.maxprocs import Prediction
-    from go_health_hook.linux.cgroup import Chain
+    from go_health_hook.linux.cgroup_chain import Chain
 
 MEMORY, PREDICTED, NOT_KNOWN = "memory", "predicted", "unknown"
 _ENVIRONMENT_MAX = 4 << 20
@@ -219,5 +220,5 @@ def _by_limit_file(prediction: Prediction, affinity: int, limit_file: LimitFile)
         why = f"{verb} {limit_file.cgroup}, which sets no quota"
         return maxprocs.Prediction(affinity, why, maxprocs.NO_QUOTA, follows, follows)
     value = min(affinity, max(maxprocs.FLOOR, math.ceil(limit_file.cpus)))
-    why = f"{verb} the quota of {limit_file.cgroup}, {cgroup.in_words(limit_file.cpus)}"
+    why = f"{verb} the quota of {limit_file.cgroup}, {in_words(limit_file.cpus)}"
     return maxprocs.Prediction(value, why, maxprocs.QUOTA, follows, follows)

@@ -8,7 +8,8 @@ import sys
 from go_health_hook.cpu import _chart, _limits
 from go_health_hook.cpu._recording import Recording
 from go_health_hook.go import maxprocs
-from go_health_hook.linux import cgroup
+from go_health_hook.linux.cgroup_chain import figure
+from go_health_hook.linux.cgroup_files import format_cpus
 from go_health_hook.report.style import Style
 from go_health_hook.text import clean, duration, fit
 
@@ -92,8 +93,8 @@ def report(facts: dict[str, Any], recording: Recording, style: Style) -> str:
     head = f"{' '.join(facts['command'])}: {duration(facts['seconds'])}, {ended}"
     lines.append(style.paint(fit(head, style.width), "1"))
     allowed, used = facts["allowance_cpus"], facts["cpus_mean"]
-    where = f"; seen on {cgroup.format_cpus(facts['cpus_seen'])}" if facts["cpus_seen"] else ""
-    lines.append(_row("CPUs", f"{used:.1f} used on average of {cgroup.figure(allowed)} allowed{where}", style))
+    where = f"; seen on {format_cpus(facts['cpus_seen'])}" if facts["cpus_seen"] else ""
+    lines.append(_row("CPUs", f"{used:.1f} used on average of {figure(allowed)} allowed{where}", style))
     lines += _limit_rows(facts, style)
     spoken = [p for p in facts["programs"] if p["pid"] is not None]
     for program in spoken[:4]:
@@ -168,7 +169,7 @@ def _panels(facts: dict[str, Any], recording: Recording, style: Style) -> list[s
         drawn = _chart.spark(_chart.resample(points, seconds, count), top, unicode)
         return f"  {label:<{LABEL}}{style.paint(f'{drawn:<{count}}', colour)} {said}"
 
-    lines = ["", line("CPUs used", used, max(most, allowed), f"most {most:.1f} of {cgroup.figure(allowed)}", "34")]
+    lines = ["", line("CPUs used", used, max(most, allowed), f"most {most:.1f} of {figure(allowed)}", "34")]
     if samples:
         procs = [(s.at, float(s.gomaxprocs)) for s in samples]
         top = max(v for _, v in procs)
@@ -191,7 +192,7 @@ def svg(facts: dict[str, Any], recording: Recording) -> str:
     cpus.areas.append(("CPUs used", "used", recording.cpus()))
     if samples:
         cpus.lines.append(("GOMAXPROCS", "procs", [(s.at, float(s.gomaxprocs)) for s in samples], True))
-    cpus.level = (f"allowed: {cgroup.figure(facts['allowance_cpus'])}", facts["allowance_cpus"])
+    cpus.level = (f"allowed: {figure(facts['allowance_cpus'])}", facts["allowance_cpus"])
     panels = [cpus]
     if samples:
         queue = _chart.Panel(f"Scheduler of {name or 'the program'}", "")
@@ -203,8 +204,7 @@ def svg(facts: dict[str, Any], recording: Recording) -> str:
         held.areas.append(("share of periods", "throttled", recording.throttled()))
         panels.append(held)
     subtitle = (
-        f"{facts['seconds']:.1f} s, {facts['cpus_mean']:.2f} CPUs on average, "
-        f"{cgroup.figure(facts['allowance_cpus'])} allowed"
+        f"{facts['seconds']:.1f} s, {facts['cpus_mean']:.2f} CPUs on average, {figure(facts['allowance_cpus'])} allowed"
     )
     if facts["limiting_level"]:
         subtitle += f" by {facts['limiting_level']}"

@@ -19,6 +19,7 @@ from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, BadInput, HookError
 from go_health_hook.go import maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
+from go_health_hook.linux.cgroup_chain import in_words
 from go_health_hook.report.style import Style
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
@@ -193,7 +194,7 @@ def _report(facts: dict[str, Any], style: Style) -> str:
     lines.append("  program with what fits under the same quota. Medians of 3, cold ones of 1.")
     if facts["limiting_level"]:
         here = f"here: without a quota of its own, under that of {facts['limiting_level']} all the same, "
-        lines.append("  " + style.wrap(f"{here}{cgroup.in_words(facts['allowance_cpus'])}", 2))
+        lines.append("  " + style.wrap(f"{here}{in_words(facts['allowance_cpus'])}", 2))
     lines += [style.wrap(f"-> {text}", 3) for text in facts["findings"]]
     if facts["no_quotas"]:
         lines.append(style.paint(style.wrap(f"no quotas were measured: {facts['no_quotas']}", 2), "33"))

@@ -11,6 +11,8 @@ from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.go import maxprocs
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup, systemd
+from go_health_hook.linux.cgroup_chain import in_words
+from go_health_hook.linux.cgroup_files import parse_cpus
 from go_health_hook.linux.kernel_files import Malformed
 from go_health_hook.report.style import Style
 from go_health_hook.text import clean, duration, fit
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from go_health_hook.config import Config
     from go_health_hook.go.maxprocs import Prediction
-    from go_health_hook.linux.cgroup import Chain, Level
+    from go_health_hook.linux.cgroup_chain import Chain, Level
 
 PLAIN = True  # of the configuration only [toolchain] goroot matters here, and reading all of it costs its time
 BUDGET = 5.0
@@ -122,7 +124,7 @@ def _unit_place(name: str, deadline: Deadline) -> Place:
             f"--unit {clean(name)}: there is no cgroup {clean(chain.path)}", hint="is it running? see systemd-cgls"
         )
     machine = os.cpu_count() or 1
-    return Place(chain, min(machine, len(cgroup.parse_cpus(chain.cpuset))) if chain.cpuset else machine, unit=name)
+    return Place(chain, min(machine, len(parse_cpus(chain.cpuset))) if chain.cpuset else machine, unit=name)
 
 
 def _predict(place: Place, said: dict[str, Any]) -> None:
@@ -176,7 +178,7 @@ def _facts(place: Place, deadline: Deadline) -> dict[str, Any]:
 def _limits_cpu(level: Level) -> bool:
     if level.cpus is not None:
         return True
-    return level.cpuset is not None and len(cgroup.parse_cpus(level.cpuset)) < (os.cpu_count() or 1)
+    return level.cpuset is not None and len(parse_cpus(level.cpuset)) < (os.cpu_count() or 1)
 
 
 def _level(level: Level, unit: systemd.Unit | None) -> dict[str, Any]:
@@ -235,7 +237,7 @@ def _report(facts: dict[str, Any], place: Place, style: Style) -> str:
 
 def _level_lines(level: dict[str, Any], tightest: bool, style: Style, room: int) -> list[str]:
     name = level["path"].rsplit("/", 1)[-1] or "/"
-    quota = "-" if level["cpus"] is None else cgroup.in_words(level["cpus"])
+    quota = "-" if level["cpus"] is None else in_words(level["cpus"])
     stat = level["throttling"]
     throttled = ""
     if stat and stat["periods"] and level["cpus"] is not None:
@@ -255,7 +257,7 @@ def _level_lines(level: dict[str, Any], tightest: bool, style: Style, room: int)
 def _summary(facts: dict[str, Any], style: Style) -> list[str]:
     tightest = facts["limiting_level"]
     affinity = facts["affinity_cpus"]
-    allowed = cgroup.in_words(facts["allowance_cpus"])
+    allowed = in_words(facts["allowance_cpus"])
     if tightest and facts["allowance_cpus"] < affinity:
         allowed += f", by {tightest.rsplit('/', 1)[-1]}; it may run on {affinity}"
     else:

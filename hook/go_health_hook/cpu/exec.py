@@ -13,6 +13,7 @@ import sys
 
 from go_health_hook.errors import BadInput
 from go_health_hook.linux import cgroup
+from go_health_hook.linux.cgroup_chain import in_words
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from go_health_hook.config import Config
     from go_health_hook.cpu._modules import Module
     from go_health_hook.go.versions import Version
-    from go_health_hook.linux.cgroup import Chain
+    from go_health_hook.linux.cgroup_chain import Chain
 
 PLAIN = True
 RUNS_COMMAND = True
@@ -137,7 +138,7 @@ def decide(
     if "GOMAXPROCS" not in env and (quota is None or quota > affinity - 1):
         # The affinity is all that counts, and every runtime reads that.
         unsure = "" if chain.certain else f", though not all could be read: {chain.problems[0]}"
-        why = f"no quota is below the {cgroup.in_words(affinity)} it may run on{unsure}"
+        why = f"no quota is below the {in_words(affinity)} it may run on{unsure}"
         return Decision(None, affinity, why)
     from go_health_hook.go import maxprocs
 
@@ -172,7 +173,7 @@ def decide(
 
 def _limit(chain: Chain) -> str:
     tightest = chain.tightest
-    return f"{cgroup.in_words(tightest.cpus or 0)}, by {clean(tightest.path)}" if tightest else "no quota"
+    return f"{in_words(tightest.cpus or 0)}, by {clean(tightest.path)}" if tightest else "no quota"
 
 
 def _newest() -> Version:

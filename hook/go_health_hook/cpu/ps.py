@@ -14,7 +14,8 @@ from go_health_hook.cpu._processes import PREDICTED
 from go_health_hook.cpu._survey import survey
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, HookError
-from go_health_hook.linux import cgroup, systemd
+from go_health_hook.linux import systemd
+from go_health_hook.linux.cgroup_chain import in_words
 from go_health_hook.report.style import Style
 from go_health_hook.text import clean, fit
 
@@ -72,7 +73,7 @@ def _shown(process: GoProcess, stats: dict[str, Stat | None]) -> tuple[dict[str,
         share = _limits.throttled_share(stats[tightest.directory])
     why = process.why
     if process.aligned is False and tightest is None:
-        why = f"it may run on {cgroup.in_words(process.affinity)}; {why}"
+        why = f"it may run on {in_words(process.affinity)}; {why}"
     row = {
         "pid": process.pid,
         "user": process.user,
@@ -109,7 +110,7 @@ def _with_owner(row: dict[str, Any], owner: systemd.Unit | None) -> dict[str, An
         return row
     row["set_by"] = (clean(owner.set_by) or None) if owner else None
     by = f", set by {row['set_by']}" if row["set_by"] else ""
-    why = f"{cgroup.in_words(row['limiting_cpus'])} at {row['limiting_level']}{by}; {row['why']}"
+    why = f"{in_words(row['limiting_cpus'])} at {row['limiting_level']}{by}; {row['why']}"
     return {**row, "why": clean(why, 600)}
 
 

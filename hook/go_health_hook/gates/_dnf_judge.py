@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from go_health_hook.config import Config
     from go_health_hook.gates._dnf_transaction import Transaction
     from go_health_hook.go.incoming import Incoming, Place
-    from go_health_hook.linux.cgroup import Chain
+    from go_health_hook.linux.cgroup_chain import Chain
     from go_health_hook.linux.offline import Prepared
 
 MOST_SECONDS = 110.0  # that an updater is kept waiting; the timeout in the action line is the last resort

@@ -6,7 +6,8 @@ from __future__ import annotations
 import math
 
 from go_health_hook.go.versions import parse_version
-from go_health_hook.linux.cgroup import below, in_words
+from go_health_hook.linux.cgroup_chain import in_words
+from go_health_hook.linux.cgroup_files import below
 from go_health_hook.linux.kernel_files import Record
 from go_health_hook.linux.mountinfo import PATH_MAX, split_path
 from go_health_hook.text import clean

@@ -9,193 +9,38 @@ from __future__ import annotations
 import errno
 import os
 
+from go_health_hook.linux.cgroup_chain import DELETED, HIDDEN, UNMOUNTED, UNREADABLE, Chain, Level, Problem, View
+from go_health_hook.linux.cgroup_files import (
+    Entry,
+    below,
+    format_cpus,
+    parse_cpu_max,
+    parse_cpus,
+    parse_entries,
+    parse_period_v1,
+    parse_quota_v1,
+    parse_weight,
+)
 from go_health_hook.linux.kernel_files import (
     DIRECTORY,
     TOO_LONG,
     Malformed,
-    Record,
-    number,
-    one_line,
     read_file,
     read_in,
 )
-from go_health_hook.linux.mountinfo import PATH_MAX, SIZE_MAX, Mount, join_path, parse_mounts, split_path
-from go_health_hook.text import clean
+from go_health_hook.linux.mountinfo import SIZE_MAX, Mount, join_path, parse_mounts, split_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     _T = TypeVar("_T")
 
-# The kinds of a chain's problems; MALFORMED and TOO_LONG are for what the kernel never writes.
-UNMOUNTED = "unmounted"  # no file system of the hierarchy that governs the CPU is mounted here
-HIDDEN = "hidden"  # one is, but the process's group is not below what it shows
-UNREADABLE = "unreadable"  # the kernel, or who set up this namespace, does not let us read it
-DELETED = "deleted"  # the process's group has been removed
-
 _CGROUP_MAX = 256 * 1024
-_CPUS_MAX = 1 << 16
 _INITIAL_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO, the same on every kernel
 _DELETED = " (deleted)"
 _LOOKS = 5
-
-
-class Problem(Record):
-    """Why a part of the chain is not known: `kind` is UNMOUNTED, HIDDEN … above, `place` a file or directory."""
-
-    __slots__ = ("kind", "place", "text")
-
-    def __init__(self, kind: str, place: str, text: str) -> None:
-        self.kind = kind
-        self.place = clean(place)
-        self.text = clean(text)
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.text}"
-
-
-class Entry(Record):
-    """A line of /proc/PID/cgroup. `hierarchy` is 0 for cgroup v2; `path` is relative to the reader's namespace."""
-
-    __slots__ = ("controllers", "hierarchy", "path")
-
-    def __init__(self, hierarchy: int, controllers: tuple[str, ...], path: str) -> None:
-        self.hierarchy = hierarchy
-        self.controllers = controllers
-        self.path = path
-
-
-class Level(Record):
-    """One cgroup on the way from a process's own to the topmost that can be seen.
-
-    path        the cgroup's path, as /proc/PID/cgroup writes it
-    directory   where it is seen
-    quota_us, period_us
-                microseconds of CPU time in each period; the quota is None where this level sets none
-    cpuset      the CPUs in effect, as "0-3,8", or None where the cpuset controller is not at work
-    weight      cpu.weight (v2) or cpu.shares (v1), or None; a share under contention, never a limit
-    """
-
-    __slots__ = ("cpuset", "directory", "path", "period_us", "quota_us", "weight")
-
-    def __init__(
-        self,
-        path: str,
-        directory: str,
-        quota_us: int | None = None,
-        period_us: int | None = None,
-        cpuset: str | None = None,
-        weight: int | None = None,
-    ) -> None:
-        self.path = path
-        self.directory = directory
-        self.quota_us = quota_us
-        self.period_us = period_us
-        self.cpuset = cpuset
-        self.weight = weight
-
-    @property
-    def cpus(self) -> float | None:
-        """The quota in CPUs, or None."""
-        if self.quota_us is None or not self.period_us:
-            return None
-        return self.quota_us / self.period_us
-
-
-class View(Record):
-    """What a process itself sees of its CPU cgroup, from which its runtime draws its own conclusions.
-
-    version     1 or 2, 0 where there is no such cgroup
-    path        as in Chain
-    mounts      the cgroup file systems in its mount namespace, in the order of mountinfo
-    foreign     whether its cgroup namespace is another than the reader's, as far as we may know: then `path` and the
-                mounts' roots, which are given in the reader's terms, read differently from inside
-    readable    whether both files could be read and made sense
-    """
-
-    __slots__ = ("foreign", "mounts", "path", "readable", "version")
-
-    def __init__(
-        self, version: int, path: str, mounts: tuple[Mount, ...], foreign: bool = False, readable: bool = True
-    ) -> None:
-        self.version = version
-        self.path = path
-        self.mounts = mounts
-        self.foreign = foreign
-        self.readable = readable
-
-
-class Chain(Record):
-    """The CPU limits on a process, level by level.
-
-    hierarchy   what governs the CPU: "v2"; "v1"; "hybrid" (v1, with cgroup v2 mounted too); "none" (this kernel
-                groups no processes for the CPU); "unknown" (/proc did not say)
-    path        the process's cgroup in that hierarchy, relative to the reader's cgroup namespace
-    levels      leaf first
-    complete    whether the last level is the hierarchy's own root; in a container it is not, and what lies above cannot
-                be seen from inside
-    cpuset      the CPUs in effect in the process's cgroup, as "0-3,8", or None
-    problems    what could not be read; where there are any, no quota does not mean no limit
-    """
-
-    __slots__ = ("complete", "cpuset", "hierarchy", "levels", "path", "problems", "view")
-
-    def __init__(
-        self,
-        hierarchy: str,
-        path: str,
-        levels: Iterable[Level] = (),
-        problems: Iterable[Problem] = (),
-        complete: bool = True,
-        cpuset: str | None = None,
-        view: View | None = None,
-    ) -> None:
-        self.hierarchy = hierarchy
-        self.path = path
-        self.levels = tuple(levels)
-        self.problems = tuple(problems)
-        self.complete = complete
-        self.cpuset = cpuset
-        self.view = view if view is not None else View(0, path, ())
-
-    @property
-    def version(self) -> int:
-        """Of the hierarchy that governs the CPU: 1 or 2, 0 where there is none."""
-        return {"v1": 1, "hybrid": 1, "v2": 2}.get(self.hierarchy, 0)
-
-    @property
-    def certain(self) -> bool:
-        """Whether all of it could be read, so that no quota means no limit."""
-        return not self.problems
-
-    @property
-    def has_quotas(self) -> bool:
-        """Whether this kernel can limit a group's CPU time; False only where levels have weights and no quota file."""
-        return any(level.period_us is not None for level in self.levels) or all(
-            level.weight is None for level in self.levels
-        )
-
-    @property
-    def leaf(self) -> Level | None:
-        """The process's own cgroup, or None where it cannot be seen."""
-        return self.levels[0] if self.levels and self.levels[0].path == self.path else None
-
-    @property
-    def tightest(self) -> Level | None:
-        """The level with the smallest quota, the nearest to the process of equals, or None where no level has one."""
-        found = None
-        for level in self.levels:
-            if level.cpus is not None and (found is None or level.cpus < (found.cpus or 0)):
-                found = level
-        return found
-
-    @property
-    def quota_cpus(self) -> float | None:
-        """The smallest quota of all levels in CPUs, or None where no level that can be read has one."""
-        level = self.tightest
-        return None if level is None else level.cpus
 
 
 def read_chain(pid: int | str = "self", *, proc: str = "/proc", root: str = "/") -> Chain:
@@ -238,107 +83,6 @@ def controllers_with(controller: str, *, proc: str = "/proc") -> tuple[str, ...]
 def affinity(pid: int = 0) -> int:
     """How many CPUs a process (0: ours) may run on. Raises ProcessLookupError where there is no such process."""
     return len(os.sched_getaffinity(pid))
-
-
-def parse_cpus(text: str) -> tuple[int, ...]:
-    """Read the kernel's list of CPUs, "0-3,8". Raises Malformed."""
-    cpus: set[int] = set()
-    for part in text.strip().split(",") if text.strip() else ():
-        first, dash, last = part.partition("-")
-        low = number(first)
-        high = number(last) if dash else low
-        if not low <= high < _CPUS_MAX:
-            raise Malformed(f"not a range of CPUs: {clean(part, 60)!r}")
-        cpus.update(range(low, high + 1))
-    return tuple(sorted(cpus))
-
-
-def format_cpus(cpus: Iterable[int]) -> str:
-    """Write CPUs as the kernel does: "0-3,8"."""
-    ranges: list[list[int]] = []
-    for cpu in sorted(set(cpus)):
-        if ranges and ranges[-1][1] == cpu - 1:
-            ranges[-1][1] = cpu
-        else:
-            ranges.append([cpu, cpu])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
-
-
-def figure(cpus: float) -> str:
-    """A number of CPUs for people, in five characters as long as it is below 100,000: "0.333", "2", "12.5"."""
-    return f"{cpus:.0f}" if cpus >= 100 else f"{cpus:.3g}" if cpus >= 1 else f"{round(cpus, 3):g}"
-
-
-def in_words(cpus: float) -> str:
-    """As `figure`, with the unit: "1 CPU", "0.333 CPUs"."""
-    return f"{figure(cpus)} CPU" + ("" if cpus == 1 else "s")
-
-
-def parse_entry(line: bytes) -> Entry:
-    """Read one line of /proc/PID/cgroup: "HIERARCHY:CONTROLLERS:PATH". Nothing in it is escaped. Raises Malformed."""
-    fields = line.split(b":", 2)
-    if len(fields) != 3 or not fields[0].isdigit() or len(fields[0]) > 9 or not fields[2].startswith(b"/"):
-        raise Malformed(f"not a line of a cgroup file: {clean(line, 100)!r}")
-    path = fields[2]
-    if len(path) > PATH_MAX:
-        raise Malformed(f"a cgroup's path of {len(path)} bytes", TOO_LONG)
-    hierarchy = int(fields[0])
-    controllers = tuple(os.fsdecode(c) for c in fields[1].split(b",") if c)
-    if hierarchy == 0 and controllers:
-        raise Malformed(f"controllers in a line of cgroup v2: {clean(line, 100)!r}")
-    return Entry(hierarchy, controllers, join_path(split_path(os.fsdecode(path))))
-
-
-def parse_entries(data: bytes) -> tuple[list[Entry], list[Malformed]]:
-    """Read a whole /proc/PID/cgroup: the lines that make sense, and why the others do not."""
-    entries: list[Entry] = []
-    bad: list[Malformed] = []
-    for line in data.split(b"\n"):
-        if line:
-            try:
-                entries.append(parse_entry(line))
-            except Malformed as e:
-                bad.append(e)
-    return entries, bad
-
-
-def parse_cpu_max(data: bytes) -> tuple[int | None, int]:
-    """Read cpu.max of v2, "QUOTA PERIOD" or "max PERIOD", both in microseconds. Raises Malformed.
-
-    A quota alone can be written to the file; the kernel never shows it so.
-    """
-    fields = one_line(data).split(" ")
-    if len(fields) != 2:
-        raise Malformed(f"not a quota and a period: {clean(data, 60)!r}")
-    quota = None if fields[0] == "max" else _positive(fields[0])
-    return quota, _positive(fields[1])
-
-
-def parse_quota_v1(data: bytes) -> int | None:
-    """Read cpu.cfs_quota_us of v1, microseconds in each period; -1, which is None here, sets none. Raises Malformed."""
-    text = one_line(data)
-    if text.startswith("-"):
-        _positive(text[1:])
-        return None
-    return _positive(text)
-
-
-def parse_period_v1(data: bytes) -> int:
-    """Read cpu.cfs_period_us of v1, microseconds. Raises Malformed."""
-    return _positive(one_line(data))
-
-
-def below(path: Sequence[str], top: Sequence[str]) -> list[str] | None:
-    """The rest of the parts `path` below the parts `top`, or None where the one is not below the other.
-
-    A path that leads out of the namespace ("/../x") is below what begins with the same steps and below nothing else:
-    from "/" or "/../.." the names on the way to it are not known.
-    """
-    count = len(top)
-    rest = list(path[count:])
-    if list(path[:count]) != list(top) or (rest and rest[0] == ".."):
-        return None
-    return rest
 
 
 class _Walk:
@@ -603,7 +347,7 @@ def _read_cpu_v2(walk: _Walk, here: int, level: Level, first: bool) -> None:
     data = read_in(here, "cpu.max")
     if data is not None:
         level.quota_us, level.period_us = _parse("cpu.max", parse_cpu_max, data)
-        level.weight = _weight(read_in(here, "cpu.weight"))
+        level.weight = parse_weight(read_in(here, "cpu.weight"))
         return
     # A level without the file sets no quota, provided that it is a cgroup and its CPU controller is not at work. The
     # root of the hierarchy never has it, whatever controllers it lists; nor has it, and it alone, a cgroup.events.
@@ -613,7 +357,7 @@ def _read_cpu_v2(walk: _Walk, here: int, level: Level, first: bool) -> None:
     elif first and read_in(here, "cgroup.events") is None:
         walk.top = True
     elif b"cpu" in controllers.split():
-        level.weight = _weight(read_in(here, "cpu.weight"))
+        level.weight = parse_weight(read_in(here, "cpu.weight"))
         text = "lists the cpu controller but has no cpu.max, so its quota is not known"
         walk.limitless.append((level, Problem(UNREADABLE, level.directory, text)))
 
@@ -622,7 +366,7 @@ def _read_cpu_v1(walk: _Walk, here: int, level: Level, first: bool) -> None:
     quota, period = read_in(here, "cpu.cfs_quota_us"), read_in(here, "cpu.cfs_period_us")
     if first and read_in(here, "cgroup.sane_behavior") is not None:  # only on the hierarchy's own root
         walk.top = True
-    level.weight = _weight(read_in(here, "cpu.shares"))
+    level.weight = parse_weight(read_in(here, "cpu.shares"))
     if quota is None and period is None:
         walk.limitless.append((level, Problem(UNREADABLE, level.directory, "has no cpu.cfs_quota_us")))
         return
@@ -661,17 +405,3 @@ def _parse(name: str, parse: Callable[[bytes], _T], data: bytes) -> _T:
         return parse(data)
     except Malformed as e:
         raise Malformed(f"{name}: {e}", e.kind) from None
-
-
-def _positive(text: str) -> int:
-    value = number(text)
-    if value == 0:
-        raise Malformed("zero microseconds, which the kernel does not accept")
-    return value
-
-
-def _weight(data: bytes | None) -> int | None:
-    try:
-        return None if data is None else number(one_line(data))
-    except Malformed:
-        return None
