@@ -205,7 +205,7 @@ def test_readme_clone_commands_end_in_a_wired_gate() -> None:
     with bare() as machine:
         machine.write("/etc/os-release", "ID=fedora\nVERSION_ID=45\n")
         machine.run("ln -s dnf5 /usr/bin/dnf && mkdir /usr/lib/rpm/redhat")
-        machine.write("/usr/lib/rpm/macros.d/macros.fedora", rpms.MACROS.read_text() + "%fedora 45\n%dist .fc45\n")
+        machine.write("/etc/rpm/macros.fedora", rpms.MACROS.read_text() + "%fedora 45\n%dist .fc45\n")
         repository.offer(machine, offered.values(), "fedora")
         builds.clone(machine, "/root/clone")
         for command in typed[:-1]:
@@ -218,7 +218,7 @@ def test_readme_clone_commands_end_in_a_wired_gate() -> None:
 
 def test_readme_containerfile_lines_install_the_gates() -> None:
     copied, _, run = README.partition("    COPY dist ")[2].partition("\n    RUN ")
-    command = run.partition("\n\n")[0]
+    command = run.partition("\n")[0]
     with bare() as machine:
         sets.become(machine, HOSTS["bootc with dnf5"])
         machine.run("ln -s dnf5 /usr/bin/dnf")

@@ -16,7 +16,7 @@ from tests.testbed import rpms
 RPM = """attr autosetup bcond_with bcond_without buildroot config dir dist doc else endif exclude fedora ghost global if
 license make_install name private release rhel url version with without
 build changelog check description files install package post postun pre prep preun
-transfiletriggerin transfiletriggerpostun look"""
+pretrans posttrans preuntrans postuntrans transfiletriggerin transfiletriggerpostun look"""
 OWN = set(RPM.split())
 # From macros.systemd, macros.python3, redhat-rpm-config and rpm's platform file of Fedora and EL.
 PLAIN = {
