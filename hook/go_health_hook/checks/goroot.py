@@ -19,6 +19,8 @@ ORDER = 10
 
 # Without these three as files no Go release builds anything.
 ALWAYS = ("compile", "link", "asm")
+# Words of errors that are not about go.env: a go.mod above us, a helper or a network that the view does not show.
+BYSTANDERS = ("go.mod", "GOCACHEPROG", "toolchain not available")
 # Those that go vet, cgo and tests run: where one is no file, they say "no such tool", in 1.27 too, which builds others.
 WANTED = ("vet", "cgo", "cover")
 
@@ -85,7 +87,7 @@ def _settings(context: Context, evidence: dict[str, object]) -> Finding | None:
     for answer in answers(context).as_users:
         said = first_line(answer.stderr)
         # A user's own module, or a helper that the view does not show, says nothing about go.env.
-        if answer.ok or answer.timed_out or not said.startswith("go: ") or "go.mod" in said or "GOCACHEPROG" in said:
+        if answer.ok or answer.timed_out or not said.startswith("go: ") or any(word in said for word in BYSTANDERS):
             continue
         evidence["go.env"] = " ".join(f"{name}={value}" for name, value in settings.items())
         return Finding(

@@ -194,13 +194,25 @@ def _mixed(context: Context, packages: list[tuple[str, list[str]]], evidence: di
     if not sign:
         return None
     evidence[f"sign in {package}"] = sign
-    built = toolchain.start([toolchain.go, "build", package], context.deadline, sandbox=toolchain.sandbox()).wait()
+    built = _build(context, package)
     if built.timed_out:
         return _unproven(context, sign, evidence)
     if built.ok:
         return None
     said = next((line for line in built.stderr.splitlines() if line.strip() and not line.startswith(b"#")), b"")
     return excuse(context, sign, built, evidence) or _several(context, clean(said.strip()), evidence)
+
+
+def _build(context: Context, package: str) -> Result:
+    """Build a package with the cache that lasts; a failure counts only without it, since what lies there may be bad."""
+    toolchain = context.toolchain
+    argv = [toolchain.go, "build", package]
+    for cache in dict.fromkeys((build_cache(toolchain), "")):
+        env, sandbox = toolchain.cache_environment(cache), toolchain.sandbox(writable=cache)
+        built = toolchain.start(argv, context.deadline, env=env, sandbox=sandbox).wait()
+        if built.ok or built.timed_out:
+            break
+    return built
 
 
 def _compile(context: Context, package: str, files: list[str]) -> Result:
