@@ -89,7 +89,6 @@ def _settings(context: Context, evidence: dict[str, object]) -> Finding | None:
         # A user's own module, or a helper that the view does not show, says nothing about go.env.
         if answer.ok or answer.timed_out or not said.startswith("go: ") or any(word in said for word in BYSTANDERS):
             continue
-        evidence["go.env"] = " ".join(f"{name}={value}" for name, value in settings.items())
         return Finding(
             FAIL,
             f"go.env has a setting that go does not take: {said[4:]}",
