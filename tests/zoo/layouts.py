@@ -257,7 +257,7 @@ def no_user_called_nobody(world: World) -> None:
 
 
 @case("containers: cgroups are not mounted, as in `ip netns exec` (iproute2, lib/namespace.c)", HEALTHY, True)
-def sys_mounted_anew(world: World) -> None:
+def sys_mounted_again(world: World) -> None:
     world.unpack()
     (SCRATCH / "sys").mkdir()
     run("umount", "-l", "/sys", check=True)
