@@ -78,12 +78,20 @@ def answer(call: Call) -> int:
     settings = call.settings()
     try:
         return _rounds(system, settings, call)
-    except HookError as error:
-        say(ERR, f"nothing was decided about the staged deployment, the update goes on: {error.line()}")
+    except (HookError, OSError) as error:
+        line = error.line() if isinstance(error, HookError) else clean(str(error))
+        say(ERR, f"nothing was decided about the staged deployment, the update goes on: {line}")
+        if not call.dry_run:
+            _record_fault(settings, line)
         return EXIT_INTERNAL
-    except OSError as error:
-        say(ERR, f"nothing was decided about the staged deployment, the update goes on: {clean(str(error))}")
-        return EXIT_INTERNAL
+
+
+def _record_fault(settings: Config, line: str) -> None:
+    """Keep that nothing was decided, and why, for `status`."""
+    examination = Examination(Subject("staged"), Deadline(0))
+    examination.announce = settings.announce
+    examination.verdict = Verdict(EXIT_INTERNAL, line)
+    publish.publish(examination, GATE, wait=TELL_SECONDS_AT_SHUTDOWN)
 
 
 def _rounds(system: ImageSystem, settings: Config, call: Call) -> int:

@@ -136,8 +136,8 @@ class Composefs(ImageSystem):
         return frozenset({FIELD}) if set_locked(staged.checksum, True) else frozenset()
 
     def lock(self, staged: Deployment, deadline: Deadline) -> frozenset[str]:
-        """See ImageSystem. `hold` has set all there is, and bootc shows it as downloadOnly."""
-        return frozenset()
+        """See ImageSystem. The same as `hold`: bootc shows it as downloadOnly, and no transaction holds it up."""
+        return self.hold(staged)
 
     def lift(self, staged: Deployment, ours: Collection[str], deadline: Deadline) -> frozenset[str]:
         """See ImageSystem."""
