@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from go_health_hook.errors import EXIT_VETO
 from tests.testbed import composefs
 from tests.testbed.machine import Machine
 
@@ -181,15 +182,19 @@ def test_what_cannot_be_read_is_not_judged_and_holds_nothing_back(backend: Backe
     assert report["exit_status"] == 3, report
 
 
-def test_boot_gate_judges_the_previous_image(backend: Backend) -> None:
-    """A Go that is broken now is held against the boot only where the image before has a sound one."""
-    machine = backend.machine
-    broken = machine.run(f"mount --bind /dev/null {composefs.GO}/pkg/tool/linux_amd64/compile")
-    assert broken.returncode == 0
-    done = machine.run([GATE, "boot", "greenboot"], check=False)
-    # What is broken is not the image's own: a mount over it. Going back would mend nothing.
-    assert done.returncode == 0, done.stdout
-    assert "going back would not mend it" in done.stdout
+@pytest.mark.parametrize(
+    ("previous", "status", "words"),
+    [
+        ("same", EXIT_VETO, "to go back: bootc rollback && systemctl reboot"),
+        ("truncated", 0, "the Go of the previous deployment is broken as well"),
+        ("none", 0, "the previous deployment has no Go"),
+    ],
+)
+def test_boot_of_a_broken_image_is_failed_where_going_back_mends_it(previous: str, status: int, words: str) -> None:
+    for machine, _ in composefs.booted("bad", previous):
+        done = machine.run([GATE, "boot", "greenboot"], check=False)
+        assert done.returncode == status, done.stdout
+        assert words in done.stdout
 
 
 def test_nothing_is_written_below_sysroot_and_nothing_stays_mounted(backend: Backend) -> None:

@@ -33,6 +33,7 @@ IMAGES = {
     "other-compile": f"{NEW_GO} && cp $running/pkg/tool/linux_amd64/compile .{TOOLS}",
     "no-crypto-tls": f"{NEW_GO} && rm -r .{GO}/src/crypto/tls",
 }
+OURS = {"main": "", "bad": f"truncate -s 5M .{GO}/bin/go"}
 # $1 the image's name. Everything that is mounted in the machine itself stays out of it.
 MAKE = r"""
 set -eu
@@ -127,16 +128,17 @@ def bind_go(machine: Machine) -> None:
 
 
 def system() -> Root:
-    """The store, with this tree's packages in the image that is booted: main."""
+    """The store, with two images that have this tree's packages and are booted: OURS."""
 
     def change(machine: Machine) -> None:
         machine.write("/usr/bin/bootc", BOOTC.read_text(), 0o755)
         made = json.loads(machine.read("/sysroot/images.json"))
-        made["main"] = machine.run(["bash", "-c", MAKE, "make", "main", ""]).stdout.split()[-1]
+        for name, spoil in OURS.items():
+            made[name] = machine.run(["bash", "-c", MAKE, "make", name, spoil]).stdout.split()[-1]
         machine.write("/sysroot/images.json", json.dumps(made))
 
     hooked = baseline.with_hook("forky", store())
-    return roots.derived("composefs-system", hooked, [MAKE, BOOTC], change)
+    return roots.derived("composefs-system", hooked, [MAKE, BOOTC, *OURS.values()], change)
 
 
 def repository() -> Path:
@@ -150,10 +152,10 @@ def repository() -> Path:
     return cache.built("composefs-repository", [layer.parent.name for layer in layers], build)
 
 
-def booted() -> Iterator[tuple[Machine, dict[str, str]]]:
-    """Yield a machine that runs the image main, with the image `same` as its rollback, and all images' ids by name."""
+def booted(name: str = "main", previous: str = "same") -> Iterator[tuple[Machine, dict[str, str]]]:
+    """Yield a machine that runs the image `name` of OURS, with `previous` as its rollback; and all images' ids."""
     with Machine(system(), {"/sysroot/composefs": repository()}) as machine:
         images: dict[str, str] = json.loads(machine.read("/sysroot/images.json"))
-        machine.write("/sysroot/boot/loader/entries", f"{images['main']}\n{images['same']}\n")
-        machine.run(["python3", "-c", BOOT, images["main"]])
+        machine.write("/sysroot/boot/loader/entries", f"{images[name]}\n{images[previous]}\n")
+        machine.run(["python3", "-c", BOOT, images[name]])
         yield machine, images
