@@ -8,69 +8,74 @@ entries.staged}: one file each, the id of a deployment a line, the default first
 `delete-deployment ID`, `rollback`, `internals prep-soft-reboot [ID | --reset]`.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 STAGED = "/run/composefs/staged-deployment"
 ENTRIES, ENTRIES_STAGED = "/boot/loader/entries", "/boot/loader/entries.staged"
 
 
-def main(words):
+def main(words: list[str]) -> None:
+    now = staged()
     if words[:2] == ["status", "--json"]:
-        return print(json.dumps(status(), separators=(",", ":"), sort_keys=True))
-    if words[0] == "stage":
+        print(json.dumps(status(), separators=(",", ":"), sort_keys=True))
+    elif words[0] == "stage":
         os.makedirs(os.path.dirname(STAGED), 0o755, exist_ok=True)
         write(ENTRIES_STAGED, "\n".join([words[1], *(i for i in entries() if i != words[1])]) + "\n")
-        return stage(words[1], "--download-only" in words)
-    if words == ["upgrade", "--from-downloaded"]:
-        return stage(staged()["depl_id"], False)
-    if words == ["composefs-finalize-staged"]:
-        return finalize()
-    if words[0] == "delete-deployment":
-        if staged() and staged()["depl_id"] == words[1]:
-            os.unlink(STAGED)
-            os.unlink(ENTRIES_STAGED)
-            return None
-        sys.exit(f"error: Deployment {words[1]} not found")
-    if words == ["rollback"]:
+        stage(words[1], "--download-only" in words)
+    elif words == ["upgrade", "--from-downloaded"] and now:
+        stage(now["depl_id"], False)
+    elif words == ["composefs-finalize-staged"]:
+        finalize()
+    elif words[0] == "delete-deployment":
+        if not now or now["depl_id"] != words[1]:
+            sys.exit(f"error: Deployment {words[1]} not found")
+        os.unlink(STAGED)
+        os.unlink(ENTRIES_STAGED)
+    elif words == ["rollback"]:
         ids = entries()
-        return write(ENTRIES, "\n".join([ids[1], ids[0], *ids[2:]]) + "\n")
-    if words[:2] == ["internals", "prep-soft-reboot"]:
-        return soft_reboot(words[2])
-    sys.exit(f"error: unrecognized subcommand '{' '.join(words)}'")
+        write(ENTRIES, "\n".join([ids[1], ids[0], *ids[2:]]) + "\n")
+    elif words[:2] == ["internals", "prep-soft-reboot"]:
+        soft_reboot(words[2])
+    else:
+        sys.exit(f"error: unrecognized subcommand '{' '.join(words)}'")
 
 
-def stage(depl_id, locked):
+def stage(depl_id: str, locked: bool) -> None:
     write(STAGED, json.dumps({"depl_id": depl_id, "finalization_locked": locked}, separators=(",", ":")))
 
 
-def finalize():
+def finalize() -> None:
     now = staged()
     if not now:
-        return print("No staged deployment found")
-    if now["finalization_locked"]:
-        return print("Staged deployment is marked download only. Won't finalize")
-    os.rename(ENTRIES_STAGED, ENTRIES)
-    return None
+        print("No staged deployment found")
+    elif now["finalization_locked"]:
+        print("Staged deployment is marked download only. Won't finalize")
+    else:
+        os.rename(ENTRIES_STAGED, ENTRIES)
 
 
-def soft_reboot(word):
+def soft_reboot(word: str) -> None:
     """Mounts and unmounts in the mount namespace of PID 1, one mount at a time."""
     inside = ["nsenter", "--mount=/proc/1/ns/mnt", "--"]
     if word == "--reset":
-        return subprocess.run([*inside, "umount", "--lazy", "/run/nextroot"], check=True)
+        subprocess.run([*inside, "umount", "--lazy", "/run/nextroot"], check=True)
+        return
     subprocess.run([*inside, "mkdir", "-p", "/run/nextroot"], check=True)
     what = ["-o", "ro,lowerdir=/usr:/etc", f"composefs:{word}", "/run/nextroot"]
-    return subprocess.run([*inside, "mount", "-t", "overlay", *what], check=True)
+    subprocess.run([*inside, "mount", "-t", "overlay", *what], check=True)
 
 
-def status():
+def status() -> dict[str, Any]:
     ids = entries()
     now = staged()
     running = booted()
-    host = {"booted": entry(running), "rollback": None, "staged": None, "rollbackQueued": False}
+    host: dict[str, Any] = {"booted": entry(running), "rollback": None, "staged": None, "rollbackQueued": False}
     if now:
         host["staged"] = {
             **entry(now["depl_id"]),
@@ -87,7 +92,7 @@ def status():
     return {**kind, "spec": spec, "status": host}
 
 
-def entry(depl_id):
+def entry(depl_id: str) -> dict[str, Any]:
     with open(f"/sysroot/state/deploy/{depl_id}/{depl_id}.origin") as file:
         name = next(line.split("/")[-1].strip() for line in file if line.startswith("container-image-reference"))
     backend = {"bootDigest": "4d" * 32, "bootType": "Bls", "bootloader": "systemd", "missingVerityAllowed": True}
@@ -111,26 +116,26 @@ def entry(depl_id):
     }
 
 
-def entries():
+def entries() -> list[str]:
     with open(ENTRIES) as file:
         return file.read().split()
 
 
-def booted():
+def booted() -> str:
     with open("/proc/self/mountinfo") as file:
         lines = [line.split() for line in file]
     return [w[w.index("-") + 2].partition(":")[2] for w in lines if w[4] == "/"][-1]
 
 
-def staged():
+def staged() -> dict[str, Any] | None:
     try:
         with open(STAGED) as file:
-            return json.load(file)
+            return dict(json.load(file))
     except FileNotFoundError:
         return None
 
 
-def write(path, text):
+def write(path: str, text: str) -> None:
     with open(f"{path}.new", "w") as file:
         file.write(text)
     os.rename(f"{path}.new", path)
