@@ -51,13 +51,13 @@ def test_is_disabled_asks_the_reader_that_is_installed(tmp_path: Path) -> None:
 
 def test_is_installed_needs_unit_and_check(tmp_path: Path) -> None:
     unit, check = tmp_path / "usr/lib/systemd/system" / greenboot.UNIT, tmp_path / "usr/lib" / greenboot.CHECK
-    for path in (unit, check):
+    wants = tmp_path / "etc/systemd/system/multi-user.target.wants" / greenboot.UNIT
+    for path in (unit, check, wants):
         path.parent.mkdir(parents=True)
         assert not greenboot.is_installed(str(tmp_path))
         path.touch()
     assert greenboot.is_installed(str(tmp_path))
     mask = tmp_path / "etc/systemd/system" / greenboot.UNIT
-    mask.parent.mkdir(parents=True)
     mask.symlink_to("/dev/null")
     assert not greenboot.is_installed(str(tmp_path))
 

@@ -8,6 +8,7 @@ is done later, in a unit of its own (`gate boot deep`), and is only told.
 from __future__ import annotations
 
 import json
+import os
 import time
 
 from go_health_hook import VERSION, files, policy
@@ -25,6 +26,8 @@ from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired, add_to_imag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from go_health_hook.config import Config
     from go_health_hook.gates import Call
     from go_health_hook.linux.image import ImageSystem
@@ -84,10 +87,28 @@ def answer(call: Call) -> int:
         case = policy.Case(override=override.line() if override else "", powerless=powerless)
         decision = policy.settle(examination, case)
     if not call.dry_run:
+        _renew_remedy(system)
         event = record.OVERRIDE if decision.action is Action.OVERRIDE else record.FOUND
         publish.publish(examination, GATE, event=event, wait=WAIT_SECONDS)
     _tell(decision, examination, system)
     return EXIT_VETO if decision.action is Action.BLOCK and not call.dry_run else EXIT_ALLOW
+
+
+def _renew_remedy(system: ImageSystem | None) -> None:
+    """Replace the remedy of a staged update that was refused where nothing is staged any more after the reboot."""
+    if system is None or (system.staged_file and os.path.exists(system.staged_file)):
+        return
+
+    def change(state: dict[str, Any]) -> None:
+        block = state["blocks"].get("staged")
+        if block:
+            block["remedy"] = system.later()
+
+    try:
+        if "staged" in record.read()["blocks"]:
+            record.update(change)
+    except HookError as error:
+        say(WARNING, error.line())
 
 
 def _usual(settings: Config, budget: float) -> Examination:

@@ -281,6 +281,9 @@ class _Gate:
             self._let_go(examination, record.VERDICT)
             return EXIT_INTERNAL
         self.system.describe(self.staged, Deadline(READ_SECONDS))
+        if discards or self.at_shutdown:
+            for finding in examination.findings:  # nothing will be staged any more
+                finding.remedy = self.system.later() if finding.blocks else finding.remedy
         self._say_refused(examination, others, discards)
         self._remember(examination)
         self._done(examination, record.VERDICT)

@@ -6,6 +6,7 @@ Two programs have this name. greenboot-rs reads its configuration as INI, the ol
 
 from __future__ import annotations
 
+import glob
 import os
 import shlex
 
@@ -30,8 +31,11 @@ UNIT_PATH = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/sys
 
 
 def is_installed(base: str = "") -> bool:
-    """Return whether greenboot judges boots here: its unit is there and not masked, and it has our check."""
+    """Return whether greenboot judges boots here: its unit is enabled and not masked, and it has our check."""
     if not any(os.path.exists(f"{base}{folder}/{CHECK}") for folder in ("/usr/lib", "/etc")):
+        return False
+    links = (f"{base}{folder}/*.{kind}/{UNIT}" for folder in UNIT_PATH for kind in ("wants", "requires"))
+    if not any(os.path.lexists(path) for pattern in links for path in glob.glob(pattern)):
         return False
     for folder in UNIT_PATH:
         path = f"{base}{folder}/{UNIT}"

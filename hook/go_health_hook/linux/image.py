@@ -98,6 +98,10 @@ class ImageSystem:
         """Return how a package gets into the image; where no program layers packages, into its build."""
         return f"add {package} to the image: RUN dnf install -y {package} in its Containerfile"
 
+    def later(self) -> str:
+        """Return what brings an update again after a refused one is gone, a command line first."""
+        return f"{self.upgrade()}, once another build is out: the one that was refused is refused again"
+
     def repair(self, state: State | None) -> str:
         """Return what makes a broken Go of the running image whole, a command line first."""
         update = f"{self.upgrade()} && systemctl reboot, once a build with a Go that works is out"
