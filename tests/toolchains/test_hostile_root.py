@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,3 +173,45 @@ def test_package_database_is_parsed_without_privileges(hook: Hook, hostile: Path
         assert "there is no rpm database" in found["packages"]["summary"]
     # SQLite writes its index next to a database, and root's would follow links out of this root.
     assert [path.name for path in place.iterdir()] == ["rpmdb.sqlite"]
+
+
+HARNESS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from go_health_hook.deadline import Deadline
+from go_health_hook.run.process import run
+from go_health_hook.run.sandbox import Sandbox
+print(run(["/usr/bin/id", "-u"], Deadline(60), sandbox=Sandbox(binds=[(sys.argv[2], sys.argv[3])])).out)
+"""
+
+
+@pytest.mark.parametrize("place", ["/usr/lib64", "/usr/bin", "/usr/lib"])
+def test_incoming_tree_in_a_systems_place_runs_nothing_as_root(tmp_path: Path, badgo: Path, place: str) -> None:
+    """A package may have its go command in /usr/lib64/bin, so that its tree covers the dynamic loader."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed: packaging/dev/host-packages testbed installs it")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in (*PROGRAMS, "id"):
+        shutil.copy(badgo, tree / name)
+    log = tmp_path / "strace"
+    hook = Path(__file__).parents[2] / "hook"
+    command = [
+        "strace",
+        "-f",
+        "-qq",
+        "-s",
+        "300",
+        "-e",
+        f"trace={CALLS}",
+        "-o",
+        str(log),
+        sys.executable,
+        "-c",
+        HARNESS,
+    ]
+    subprocess.run([*command, str(hook), str(tree), place], capture_output=True, timeout=DEAD)
+    seen = executions(log.read_text())
+    below = [(program, root) for program, inside, root in seen if inside]
+    assert ("/usr/bin/id", False) in below, seen
+    assert [program for program, root in below if root] == []

@@ -188,6 +188,8 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
     scope = Scope(args.user, "" if root == "/" else root, Deadline(args.budget or BUDGET))
     known = {setting.name: setting for setting in every()}
     name = args.apply or args.revert
+    if name and root != "/":
+        raise BadInput("tune writes, and below another root nothing is written", hint="leave --root out")
     if not name:
         return _list(list(known.values()), scope, args.json)
     if name not in known:
