@@ -39,6 +39,11 @@ check: venv
 fuzz: venv
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-3000} $(PY) -m pytest -q -p no:cacheprovider tests/fuzz/parsers.py
 
+## make chaos    15 minutes of faults at random in real dnf5 and dnf 4 transactions; not part of make test
+.PHONY: chaos
+chaos: testbed
+	$(PY) -m tests.chaos.campaign
+
 ## make install  copy hook/ and conf/ below DESTDIR: nothing else decides where files go; edited configuration is kept
 .PHONY: install
 install:
