@@ -224,6 +224,25 @@ def test_another_root_needs_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.root
+def test_cgroups_can_be_read_by_the_unprivileged_user(sandbox: Sandbox) -> None:
+    """bubblewrap closes the directories that it makes for a bind itself to other users (0.5.0 and later)."""
+    if not os.path.isdir("/sys/fs/cgroup"):
+        pytest.skip("there are no cgroups here")
+    result = run(["/bin/ls", "/sys/fs/cgroup"], Deadline(LONG), sandbox=sandbox)
+    assert result.ok and sorted(result.out.split()) == sorted(os.listdir("/sys/fs/cgroup")), result.why()
+
+
+@pytest.mark.root
+def test_kernel_settings_cannot_be_written_in_a_view() -> None:
+    if not sandboxes.host().bwrap:
+        pytest.skip("bubblewrap is not installed")
+    result = run(["/bin/cat", "/proc/self/mountinfo"], Deadline(LONG), sandbox=Sandbox())
+    mounts = {line.split()[4]: line.split()[5].split(",") for line in result.out.splitlines()}
+    assert "ro" in mounts["/proc/sys"] and "ro" in mounts["/usr"]
+    assert [point for point in mounts if point.startswith("/sys/") and not point.startswith("/sys/fs/cgroup")] == []
+
+
+@pytest.mark.root
 def test_the_kernel_sees_nobody(sandbox: Sandbox) -> None:
     script = "grep -E 'Uid|Gid|Groups|CapEff|NoNewPrivs' /proc/self/status; cat /etc/shadow"
     result = run(["/bin/sh", "-c", script], Deadline(LONG), sandbox=sandbox)

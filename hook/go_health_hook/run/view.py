@@ -48,6 +48,8 @@ def view(sandbox: Sandbox, marked: Sequence[str], argv: Sequence[str], status_fd
         args += [*_system("/", ""), "--proc", "/proc", "--dev", "/dev", "--tmpfs", inner]
     args += _system(sandbox.root, inner)
     args += ["--proc", f"{inner}/proc", "--dev", f"{inner}/dev"]
+    # bubblewrap itself covers these only where it could write to them.
+    args += ["--ro-bind-try", "/proc/sys", f"{inner}/proc/sys"]
     args += _cgroups(inner)
     args += ["--perms", "1777"] if "--perms" in h.knows else []
     args += ["--size", str(MAX_TMP)] if "--size" in h.knows else []
