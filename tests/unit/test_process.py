@@ -57,7 +57,7 @@ def test_a_signal_is_reported(sandbox: Sandbox) -> None:
 def test_time_ends_it_and_its_children(sandbox: Sandbox) -> None:
     name = f"10{os.getpid()}"
     script = f"trap '' TERM; setsid sleep {name} & sleep {name}"
-    result = run(["/bin/sh", "-c", script], Deadline(0.3), sandbox=sandbox)
+    result = run(["/bin/sh", "-c", script], Deadline(2), sandbox=sandbox)
     assert result.timed_out and not result.ok
     assert not left_behind(f"sleep {name}")
 
@@ -144,7 +144,7 @@ def test_a_series_keeps_its_answers_apart(sandbox: Sandbox) -> None:
 
 def test_a_series_says_what_a_hanging_member_kept_from_running(sandbox: Sandbox) -> None:
     results = run_series(
-        [["/bin/echo", "one"], ["/bin/sleep", "600"], ["/bin/true"]], Deadline(1), env={}, sandbox=sandbox
+        [["/bin/echo", "one"], ["/bin/sleep", "600"], ["/bin/true"]], Deadline(2), env={}, sandbox=sandbox
     )
     assert results[0].ok
     assert results[1].timed_out and results[2].timed_out

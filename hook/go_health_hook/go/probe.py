@@ -77,6 +77,7 @@ def _said(output: bytes) -> int | None:
             and before[len(SCHED) :].isdigit()
             and value.isdigit()
             and len(value) < 10
+            and int(value)  # 0 until the scheduler is set up, as before a fatal error at the start
         ):
             return int(value)
     return None

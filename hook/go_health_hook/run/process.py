@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # How long a killed process may take to go before it is left behind: one in uninterruptible sleep never goes.
 REAP_SECONDS = 0.05
+# The part of the time that is left in which a program has to begin.
+BEGIN = 0.7
 # What a machine lacks where it cannot start another program now (fork(2), execve(2), pipe(2)).
 WANT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 CLEAN_ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
@@ -223,10 +225,17 @@ class Running:
                 poll.register(exited, select.POLLIN)
         pending = set(streams)
         done = False
+        # Helpers that hang are given up while there is time to say so.
+        mark = self._command.mark
+        waiting = self.deadline.within(self.deadline.remaining() * BEGIN) if mark else None
         try:
             while not done and (pending or (exited >= 0 and process.returncode is None)):
                 pause = tend(self.deadline)
                 left = self.deadline.remaining()
+                if waiting and self._command.begun(bytes(streams[err][:100])):
+                    waiting = None
+                if waiting is not None:
+                    left = min(left, waiting.remaining())
                 if left <= 0:
                     self.result.timed_out = True
                     break
