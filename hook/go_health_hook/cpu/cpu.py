@@ -159,7 +159,7 @@ def _facts(place: Place, deadline: Deadline) -> dict[str, Any]:
         (level.path, systemd.QUOTA if level.cpus else systemd.CPUS) for level in chain.levels if _limits_cpu(level)
     ]
     # What systemd does not answer must not take the time of the toolchain's answer.
-    owners = systemd.who_set(limited, deadline.within(deadline.remaining() / 2))
+    owners = systemd.who_set(limited, deadline.within(0.8 * deadline.remaining()))
     return {
         "schema": 1,
         "pid": place.pid if place.pid is not None else (os.getpid() if place.own else None),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from go_health_hook.deadline import Deadline
+    from go_health_hook.run.process import Running
 
 BOOTED = "/run/systemd/system"  # sd_booted(3)
 SUFFIXES = (".slice", ".scope", ".service", ".mount", ".socket", ".swap")
@@ -53,9 +54,16 @@ def show(
     `uid` is the user whose manager is asked, None for the system's. Empty where systemd does not run or does not answer
     in time, and for another user's manager, root's questions included: who answers there is not ours to trust.
     """
+    return _answer(*_ask(names, properties, deadline, uid))
+
+
+def _ask(
+    names: Sequence[str], properties: Sequence[str], deadline: Deadline, uid: int | None
+) -> tuple[list[str], Running | None]:
+    """Start to ask, and return the names asked for. `show` says what is not asked at all."""
     names = [name for name in names if name and not set(name) & set("*?[")]  # those would be patterns
     if not names or not os.path.isdir(BOOTED) or uid not in (None, os.geteuid()):
-        return {}
+        return [], None
     from go_health_hook.run import process
 
     command = ["systemctl", "show", "--no-pager", "--timestamp=unix", f"--property={','.join((_STATE, *properties))}"]
@@ -63,8 +71,12 @@ def show(
     if uid is not None:
         command.append("--user")
         env = {"XDG_RUNTIME_DIR": f"/run/user/{uid}"}
-    result = process.run([*command, "--", *names], deadline, env=env)
-    if not result.ok:
+    return names, process.start([*command, "--", *names], deadline, env=env)
+
+
+def _answer(names: list[str], running: Running | None) -> dict[str, dict[str, str]]:
+    result = running.wait() if running else None
+    if result is None or not result.ok:
         return {}
     blocks = zip(names, parse(result.out))
     return {name: block for name, block in blocks if block.get(_STATE) in ("loaded", "masked")}
@@ -117,8 +129,12 @@ def who_set(wanted: Iterable[tuple[str, tuple[str, ...]]], deadline: Deadline) -
         if name:
             found[path] = Unit(name, uid)
             by_manager.setdefault(uid, []).append((path, name, settings))
-    for uid, units in by_manager.items():
-        answers = show([name for _, name, _ in units], ("FragmentPath", "DropInPaths"), deadline, uid=uid)
+    asked = [
+        _ask([name for _, name, _ in units], ("FragmentPath", "DropInPaths"), deadline, uid)
+        for uid, units in by_manager.items()
+    ]
+    for units, question in zip(by_manager.values(), asked):
+        answers = _answer(*question)
         for path, name, settings in units:
             block = answers.get(name, {})
             files = [block.get("FragmentPath", ""), *block.get("DropInPaths", "").split()]
