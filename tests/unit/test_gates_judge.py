@@ -15,7 +15,7 @@ from tests.unit.dnf_gate import ask, examined, forks, machine, recorded, setting
 from go_health_hook import gates
 from go_health_hook.announce import record
 from go_health_hook.deadline import Deadline
-from go_health_hook.gates import _dnf, _dnf_after, _dnf_judge, _trace
+from go_health_hook.gates import _dnf, _dnf_after, _dnf_incoming, _dnf_judge, _trace
 from go_health_hook.gates._dnf_judge import Survey, decide, found_afterwards
 from go_health_hook.gates._dnf_transaction import Item, Transaction
 from go_health_hook.run.worker import Gone
@@ -165,7 +165,7 @@ def test_incoming_go_is_named_by_its_final_path() -> None:
     examination.findings[0].summary = f"{private}/bin/go is cut short"
     examination.findings[0].evidence = {"file": f"{private}/bin/go", "size": 5}
     examination.toolchain = {"goroot": private, "go": f"{private}/bin/go"}
-    _dnf_judge.name_final_paths(examination, private, "/usr/lib/golang")
+    _dnf_incoming.name_final_paths(examination, private, "/usr/lib/golang")
     assert examination.findings[0].summary == "/usr/lib/golang/bin/go is cut short"
     assert private not in str(examination.to_dict())
 

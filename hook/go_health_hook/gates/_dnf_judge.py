@@ -14,7 +14,7 @@ from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadIn
 from go_health_hook.policy import Action, Case
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
-from go_health_hook.verdict import FAIL, LIMIT_CHECKS, TIMEOUT, WARN, Examination, Finding, Verdict
+from go_health_hook.verdict import FAIL, LIMIT_CHECKS, TIMEOUT, WARN, Examination, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from go_health_hook.config import Config
     from go_health_hook.gates._dnf_transaction import Transaction
-    from go_health_hook.go.incoming import Incoming, Place
+    from go_health_hook.go.incoming import Place
     from go_health_hook.linux.cgroup_chain import Chain
     from go_health_hook.linux.offline import Prepared
 
@@ -152,16 +152,15 @@ def judge(
 
         ledger.drop()
     if task.incoming:
-        from go_health_hook.go import incoming
+        from go_health_hook.gates import _dnf_incoming
+        from go_health_hook.go.incoming import CannotLook
 
         try:
-            laid, in_a_view = _lay_out(task, deadline)
-        except incoming.CannotLook as error:
+            answers = _dnf_incoming.judge(task, settings, deadline, clock, stage)
+        except CannotLook as error:
             return undecided(transaction.gate, f"the incoming Go is not judged: {error}", "incoming")
-        if laid is not None:
-            judging = Deadline(deadline.budget, ceiling=deadline.ceiling - deadline.elapsed(), clock=clock)
-            stage("judging", "incoming", judging)
-            return _of_incoming(task, laid, in_a_view, settings, judging, stage)
+        if answers:
+            return _dnf_incoming.worst(answers)
     elif touching and not transaction.automatic and _go_owner(task.survey.goroot) in {item.name for item in touching}:
         return Answer(notes=["a person removes Go: not judged"])
     if not task.running:
@@ -170,7 +169,7 @@ def judge(
     from go_health_hook.examine import BY_GATE, examine_here
 
     examination = examine_here(Subject(), settings, deadline, depth=BY_GATE)
-    excused = _excuse_libraries(task, examination, stage)
+    excused = excuse_libraries(task, examination, stage)
     return decide(transaction.gate, examination, settings, in_force(), look=excused, offline=transaction.offline)
 
 
@@ -182,87 +181,7 @@ def _go_owner(goroot: str) -> str:
     return go.name if go else ""
 
 
-def _lay_out(task: Task, deadline: Deadline) -> tuple[Incoming | None, bool]:
-    """Unpack what the transaction will leave; None where it brings nothing of Go. Raises CannotLook, NotFound."""
-    from go_health_hook.gates._libraries import NotFound
-    from go_health_hook.go import incoming
-
-    items = task.transaction.items
-    evrs = {item.evr for item in items if item.name in task.names}
-    wanted = [i.full for i in items if i.coming and (i.name in task.names or i.evr in evrs)]
-    files = incoming.locate({full: task.places.get(full, []) for full in wanted})
-    missing = [full for full in wanted if full not in files]
-    if missing and not task.last:
-        raise NotFound(missing)
-    if missing:
-        raise incoming.CannotLook(f"the file of {clean(missing[0])} was not found")
-    leaving = [item.full for item in items if not item.coming]
-    in_a_view = _can_view(deadline)
-    return incoming.lay_out(list(files.values()), leaving, task.survey.goroot, in_a_view, task.token), in_a_view
-
-
-def _can_view(deadline: Deadline) -> bool:
-    """Return whether bubblewrap is there and works here."""
-    from go_health_hook.run import process, sandbox
-
-    if not sandbox.host().bwrap:
-        return False
-    try:
-        done = process.run(["/bin/true"], deadline, sandbox=sandbox.Sandbox())
-    except sandbox.Unsandboxed:
-        return False
-    return done.ok and bool(sandbox.host().bwrap)
-
-
-def _of_incoming(
-    task: Task,
-    laid: Incoming,
-    in_a_view: bool,
-    settings: Config,
-    deadline: Deadline,
-    stage: Callable[[str, str, Deadline], None],
-) -> Answer:
-    from go_health_hook.examine import examine_here
-    from go_health_hook.linux import cgroup
-
-    excused = False
-    if laid.problem:
-        examination = _made_up(laid.problem, settings, deadline)
-    else:
-        subject, goroot = laid.subject(in_a_view)
-        examination = examine_here(subject, settings, deadline, goroot=goroot)
-        excused = _excuse_libraries(task, examination, stage)
-        name_final_paths(examination, goroot, laid.goroot)
-    suspect = any(f.check == "gomaxprocs" and f.status == FAIL for f in examination.findings)
-    return decide(
-        task.transaction.gate,
-        examination,
-        settings,
-        in_force(),
-        names=laid.names,
-        sound_before=sound_before(laid.before, cgroup.read_chain(), cgroup.affinity()) if suspect else (),
-        notes=laid.notes,
-        look=excused,
-        offline=task.transaction.offline,
-    )
-
-
-def name_final_paths(examination: Examination, laid: str, goroot: str) -> None:
-    """Name the files of an incoming Go by where they will be: `laid` is a private directory, gone when it is read."""
-    goroot = clean(goroot)
-    for finding in examination.findings:
-        finding.summary = finding.summary.replace(laid, goroot)
-        finding.remedy = finding.remedy.replace(laid, goroot)
-        finding.evidence = {
-            key: value.replace(laid, goroot) if isinstance(value, str) else value
-            for key, value in finding.evidence.items()
-        }
-    if examination.toolchain is not None:
-        examination.toolchain["goroot"] = goroot
-        examination.toolchain["go"] = f"{goroot}/bin/go"
-
-
-def _excuse_libraries(task: Task, examination: Examination, stage: Callable[[str, str, Deadline], None]) -> bool:
+def excuse_libraries(task: Task, examination: Examination, stage: Callable[[str, str, Deadline], None]) -> bool:
     """Return whether Go only lacks a library that this transaction brings. Raises NotFound."""
     if not any(finding.status == FAIL for finding in examination.findings):
         return False
@@ -419,17 +338,6 @@ def veto(examination: Examination, notes: Sequence[str] = (), offline: Prepared 
             lines.append(f"  Then prepare it again: {offline.again()}")
     lines.append(f"  To go ahead once anyway: {once}")
     return "\n".join(lines)
-
-
-def _made_up(problem: str, settings: Config, deadline: Deadline) -> Examination:
-    """Return the examination of an incoming Go that its packages' headers alone show to be broken."""
-    examination = Examination(Subject("incoming"), deadline)
-    examination.announce = settings.announce
-    finding = Finding(FAIL, problem)
-    finding.check = "packages"
-    examination.findings.append(finding)
-    examination.elapsed_s = deadline.elapsed()
-    return examination
 
 
 def undecided(gate: str, line: str, kind: str = "running") -> Answer:

@@ -114,9 +114,9 @@ def _judge(update: Prepared, settings: Config) -> Answer:
 
 
 def _go_names(installed: Survey, update: Prepared) -> set[str]:
-    """Return the names of the packages that own Go's files, and of the new ones that bring a go command."""
+    """Return the names of the packages that own Go's files, and of those that bring a go command."""
     names = set(installed.owners)
-    new = {p.full: p for p in update.packages if p.action == "I"}
+    new = {p.full: p for p in update.packages if p.coming and p.name not in names}
     for full, path in incoming.locate({full: p.places for full, p in new.items()}).items():
         header = incoming.header_of(path)
         if header is not None and any(str(name).endswith("/bin/go") for name in header["filenames"]):

@@ -83,10 +83,11 @@ class Incoming:
 
     `before` is the version of the package that has the go command now, or empty. `problem` says why it cannot be a
     working toolchain, found from the headers alone. `names` are the incoming packages of that source, those included
-    that have no file in GOROOT and may ask for exactly this release. `notes` are for the record.
+    that have no file in GOROOT and may ask for exactly this release. `notes` are for the record. `others` are further
+    places to which the transaction brings a Go, each to be laid out by itself.
     """
 
-    __slots__ = ("before", "directory", "goroot", "names", "notes", "ownership", "problem", "stays")
+    __slots__ = ("before", "directory", "goroot", "names", "notes", "others", "ownership", "problem", "stays")
 
     def __init__(self, goroot: str) -> None:
         self.goroot = goroot
@@ -96,33 +97,8 @@ class Incoming:
         self.names: list[str] = []
         self.problem = ""
         self.notes: list[str] = []
+        self.others: list[str] = []
         self.ownership = Ownership()
-
-    def to_message(self) -> list[Any]:
-        """Plain values, for a worker's message."""
-        go = self.ownership.go
-        packages = [p.to_list() for p in self.ownership.packages]
-        return [
-            self.goroot,
-            self.directory,
-            self.stays,
-            self.problem,
-            self.notes,
-            packages,
-            go.nevra if go else "",
-            self.before,
-            self.names,
-        ]
-
-    @classmethod
-    def from_message(cls, values: Sequence[Any]) -> Incoming:
-        """The inverse of `to_message`."""
-        incoming = cls(values[0])
-        incoming.directory, incoming.stays, incoming.problem, incoming.notes = values[1:5]
-        incoming.ownership.packages = [Owner(*p) for p in values[5]]
-        incoming.ownership.go = next((p for p in incoming.ownership.packages if p.nevra == values[6]), None)
-        incoming.before, incoming.names = values[7:9]
-        return incoming
 
     def subject(self, in_a_view: bool) -> tuple[Subject, str]:
         """The subject to judge and its GOROOT: at the final path in a view of its own, else where it lies."""
@@ -140,26 +116,30 @@ class Incoming:
         return subject, goroot
 
 
-def brings_go(files: Sequence[str]) -> str:
-    """The GOROOT whose go command is among the files, or an empty string.
+def homes(files: Sequence[str]) -> Iterator[str]:
+    """Yield every GOROOT whose go command is among the files.
 
     A program of that name alone is none: tools, sources or VERSION must be next to it (as for toolchain.is_goroot).
     """
     for name in files:
         home = name[: -len("/bin/go")]
         if name.endswith("/bin/go") and home not in ("", "/usr", "/usr/local", "/opt"):
-            beside = (f"{home}/pkg/tool/", f"{home}/src/runtime/", f"{home}/VERSION", f"{home}/go.env")
-            if any(other.startswith(beside) for other in files):
-                return home
-    return ""
+            parts = (f"{home}/pkg/tool/", f"{home}/src/runtime/", f"{home}/VERSION", f"{home}/go.env")
+            if any(other.startswith(parts) for other in files):
+                yield home
+
+
+def brings_go(files: Sequence[str]) -> str:
+    """Return the first GOROOT whose go command is among the files, or an empty string."""
+    return next(homes(files), "")
 
 
 def lay_out(paths: Sequence[str], leaving: Iterable[str], goroot: str, in_a_view: bool, token: str) -> Incoming | None:
     """Lay out what the transaction leaves, or return None where it brings nothing of Go.
 
-    `paths` are the incoming packages that may be Go's, `leaving` the full name-epoch:version-release.arch of what is
-    removed or replaced, `goroot` the live GOROOT or empty. `token` names the
-    private directory, which the caller removes. Raises CannotLook.
+    `paths` are the incoming packages that may be Go's. `leaving` are the full name-epoch:version-release.arch of what is
+    removed or replaced. `goroot` is the GOROOT to lay out if the packages touch it (the live one), or empty. `token`
+    names the private directory, which the caller removes. Raises CannotLook.
     """
     try:
         rpm = bindings()
@@ -179,7 +159,11 @@ def lay_out(paths: Sequence[str], leaving: Iterable[str], goroot: str, in_a_view
             return None
         sources = {p.owner.source_name for p in chosen}
         names = sorted(p.owner.name for p in packages if p in chosen or p.owner.source_name in sources)
-        return _compose(rpm, chosen, names, set(leaving), home, in_a_view, token)
+        others = sorted(set(homes([name for p in packages for name in p.files])) - {home})
+        incoming = _compose(rpm, chosen, names, set(leaving), home, in_a_view, token)
+        if incoming is not None:
+            incoming.others = others
+        return incoming
     except (OSError, rpm.error) as error:
         raise CannotLook(clean(str(error))) from None
     finally:

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a dnf gate does about a Go that a transaction brings: lay it out, have it examined, decide."""
+
+from __future__ import annotations
+
+from go_health_hook.deadline import Clock, Deadline
+from go_health_hook.gates._dnf_judge import Answer, decide, excuse_libraries, in_force, sound_before
+from go_health_hook.subject import Subject
+from go_health_hook.text import clean
+from go_health_hook.verdict import FAIL, Examination, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from go_health_hook.config import Config
+    from go_health_hook.gates._dnf_judge import Task
+    from go_health_hook.go.incoming import Incoming
+
+
+def worst(answers: Sequence[Answer]) -> Answer:
+    """Return the first answer that is a veto, else the first that was not decided, else the first.
+
+    It gets the notes of all.
+    """
+    chosen = next((a for a in answers if a.message), None) or next((a for a in answers if a.status), answers[0])
+    chosen.notes = [note for answer in answers for note in answer.notes]
+    chosen.said = list(dict.fromkeys(line for answer in answers for line in answer.said))
+    chosen.look = any(answer.look for answer in answers)
+    return chosen
+
+
+def judge(
+    task: Task, settings: Config, deadline: Deadline, clock: Clock, stage: Callable[[str, str, Deadline], None]
+) -> list[Answer]:
+    """Return an answer for every Go that the transaction touches, up to the first veto. Raises CannotLook, NotFound."""
+    from go_health_hook.go import incoming
+
+    files = _files(task)
+    leaving = [item.full for item in task.transaction.items if not item.coming]
+    in_a_view = _can_view(deadline)
+    answers: list[Answer] = []
+    homes = [task.survey.goroot]
+    while homes and not any(answer.message for answer in answers):
+        incoming.forget(task.token)
+        began = deadline.elapsed()
+        laid = incoming.lay_out(files, leaving, homes.pop(0), in_a_view, task.token)
+        if laid is None:
+            break
+        if not answers:
+            homes += laid.others
+        else:
+            deadline.credit(deadline.elapsed() - began)  # to unpack another one was our work too
+        judging = Deadline(deadline.budget, ceiling=deadline.ceiling - deadline.elapsed(), clock=clock)
+        stage("judging", "incoming", judging)
+        answers.append(_of_incoming(task, laid, in_a_view, settings, judging, stage))
+    return answers
+
+
+def _files(task: Task) -> list[str]:
+    """Return the files of the incoming packages that may be Go's. Raises CannotLook, NotFound."""
+    from go_health_hook.gates._libraries import NotFound
+    from go_health_hook.go import incoming
+
+    items = task.transaction.items
+    evrs = {item.evr for item in items if item.name in task.names}
+    wanted = [i.full for i in items if i.coming and (i.name in task.names or i.evr in evrs)]
+    files = incoming.locate({full: task.places.get(full, []) for full in wanted})
+    missing = [full for full in wanted if full not in files]
+    if missing and not task.last:
+        raise NotFound(missing)
+    if missing:
+        raise incoming.CannotLook(f"the file of {clean(missing[0])} was not found")
+    return list(files.values())
+
+
+def _can_view(deadline: Deadline) -> bool:
+    """Return whether bubblewrap is there and works here."""
+    from go_health_hook.run import process, sandbox
+
+    if not sandbox.host().bwrap:
+        return False
+    try:
+        done = process.run(["/bin/true"], deadline, sandbox=sandbox.Sandbox())
+    except sandbox.Unsandboxed:
+        return False
+    return done.ok and bool(sandbox.host().bwrap)
+
+
+def _of_incoming(
+    task: Task,
+    laid: Incoming,
+    in_a_view: bool,
+    settings: Config,
+    deadline: Deadline,
+    stage: Callable[[str, str, Deadline], None],
+) -> Answer:
+    from go_health_hook.examine import examine_here
+    from go_health_hook.linux import cgroup
+
+    excused = False
+    if laid.problem:
+        examination = _made_up(laid.problem, settings, deadline)
+    else:
+        subject, goroot = laid.subject(in_a_view)
+        examination = examine_here(subject, settings, deadline, goroot=goroot)
+        excused = excuse_libraries(task, examination, stage)
+        name_final_paths(examination, goroot, laid.goroot)
+    suspect = any(f.check == "gomaxprocs" and f.status == FAIL for f in examination.findings)
+    return decide(
+        task.transaction.gate,
+        examination,
+        settings,
+        in_force(),
+        names=laid.names,
+        sound_before=sound_before(laid.before, cgroup.read_chain(), cgroup.affinity()) if suspect else (),
+        notes=laid.notes,
+        look=excused,
+        offline=task.transaction.offline,
+    )
+
+
+def name_final_paths(examination: Examination, laid: str, goroot: str) -> None:
+    """Name the files of an incoming Go by where they will be: `laid` is a private directory, gone when it is read."""
+    goroot = clean(goroot)
+    for finding in examination.findings:
+        finding.summary = finding.summary.replace(laid, goroot)
+        finding.remedy = finding.remedy.replace(laid, goroot)
+        finding.evidence = {
+            key: value.replace(laid, goroot) if isinstance(value, str) else value
+            for key, value in finding.evidence.items()
+        }
+    if examination.toolchain is not None:
+        examination.toolchain["goroot"] = goroot
+        examination.toolchain["go"] = f"{goroot}/bin/go"
+
+
+def _made_up(problem: str, settings: Config, deadline: Deadline) -> Examination:
+    """Return the examination of an incoming Go that its packages' headers alone show to be broken."""
+    examination = Examination(Subject("incoming"), deadline)
+    examination.announce = settings.announce
+    finding = Finding(FAIL, problem)
+    finding.check = "packages"
+    examination.findings.append(finding)
+    examination.elapsed_s = deadline.elapsed()
+    return examination
