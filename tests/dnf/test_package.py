@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from go_health_hook.go import incoming
+from go_health_hook.go import unpack
 from tests.dnf.machines import (
     ONCE,
     SUITES,
@@ -222,7 +222,7 @@ def test_a_disk_that_fills_up_meanwhile_or_has_no_inodes_left() -> None:
         m.run("mkdir -p /run/go-health-hook && mount -t tmpfs -o size=1g,nr_inodes=1500 few /run/go-health-hook")
         m.run("mount -t tmpfs -o size=20m,mode=0700 small /var/cache/go-health-hook")
         # So that it is found out while it is written: others write there too.
-        module = "/usr/lib/go-health-hook/go_health_hook/go/incoming.py"
+        module = "/usr/lib/go-health-hook/go_health_hook/go/unpack.py"
         m.run(f"sed -i 's/^SPARE = .*/SPARE = -1 << 40/' {module} && grep -q '^SPARE = -1' {module}")
         repository.offer(m, go("forky", "truncated"))
         assert_vetoed(dnf(m, "upgrade"), "is cut short")
@@ -275,7 +275,7 @@ def test_two_transactions_at_once(suite: str) -> None:
 
 def test_what_a_killed_run_has_left_is_swept() -> None:
     with machine("forky") as m:
-        dead = f"/tmp/{incoming.PREFIX}dead"
+        dead = f"/tmp/{unpack.PREFIX}dead"
         foreign = "/tmp/incoming-mail"
         m.run(f"mkdir -p {dead}/root {foreign}/root && touch -d '2 hours ago' {dead} {foreign}")
         m.run("mount -t tmpfs -o size=1m small /var/cache/go-health-hook")

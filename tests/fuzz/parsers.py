@@ -24,7 +24,7 @@ from go_health_hook.announce import motd, record
 from go_health_hook.errors import BadInput
 from go_health_hook.examine import severities
 from go_health_hook.gates import _refused, dnf5
-from go_health_hook.go import buildinfo, elf, goenv, incoming, probe, sources, versions
+from go_health_hook.go import buildinfo, elf, goenv, incoming, probe, sources, unpack, versions
 from go_health_hook.linux import deployments, mountinfo, rpmdb_apart
 from go_health_hook.linux.cgroup_files import (
     parse_cpu_max,
@@ -323,14 +323,14 @@ def test_damaged_packages(seed: int) -> None:
         path = Path(folder) / "x.rpm"
         path.write_bytes(damaged(head, seed) + (rest if seed % 2 else b""))
         places, incoming.PLACES = incoming.PLACES, (f"{folder}/place",) * 3
-        token = incoming.new_token()
+        token = unpack.new_token()
         try:
             # In a child, as the hook does it: librpm itself may crash, which must not end the updater.
             pid = os.fork()
             if pid == 0:
                 status = 1
                 try:
-                    with contextlib.suppress(incoming.CannotLook):
+                    with contextlib.suppress(unpack.CannotLook):
                         incoming.lay_out([str(path)], [], "", True, token)
                     status = 0
                 finally:

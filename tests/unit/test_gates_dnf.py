@@ -15,7 +15,7 @@ import pytest
 
 from go_health_hook.gates import _dnf_transaction, dnf5
 from go_health_hook.gates._dnf_transaction import Item, Transaction, is_automatic
-from go_health_hook.go import incoming
+from go_health_hook.linux import rpmfile
 
 HOOK = Path(_dnf_transaction.__file__).parents[2]
 
@@ -222,18 +222,18 @@ def test_local_places_are_the_folders_of_file_urls(baseurl: str, folders: list[s
 
 def test_locate_fifo_is_no_package_and_does_not_wait(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "golang.rpm")
-    assert incoming.names_itself(str(tmp_path / "golang.rpm")) == ""
+    assert rpmfile.names_itself(str(tmp_path / "golang.rpm")) == ""
     with pytest.raises(OSError, match="not a regular file"):
-        incoming.open_regular(str(tmp_path / "golang.rpm"))
+        rpmfile.open_regular(str(tmp_path / "golang.rpm"))
 
 
 def test_the_folders_of_a_repository_are_those_of_its_name(tmp_path: Path) -> None:
     for name in ("updates-1a2b", "updates-testing", "other-1a2b"):
         (tmp_path / name).mkdir()
-    assert incoming._candidates(str(tmp_path), "updates-", "packages/x.rpm") == [
+    assert rpmfile._candidates(str(tmp_path), "updates-", "packages/x.rpm") == [
         f"{tmp_path}/updates-1a2b/packages/x.rpm",
         f"{tmp_path}/updates-testing/packages/x.rpm",
     ]
-    assert incoming._candidates(str(tmp_path / "nowhere"), "updates-", "x") == []
+    assert rpmfile._candidates(str(tmp_path / "nowhere"), "updates-", "x") == []
     (tmp_path / "x.rpm").write_text("no package")
-    assert incoming.locate({"x-0:1-1.noarch": [(str(tmp_path), "", "x.rpm")]}) == {}
+    assert rpmfile.locate({"x-0:1-1.noarch": [(str(tmp_path), "", "x.rpm")]}) == {}

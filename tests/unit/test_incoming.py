@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from go_health_hook.go import incoming
+from go_health_hook.go import incoming, unpack
 from go_health_hook.linux.rpmdb import Owner, Ownership
 
 HOME = "/usr/lib/golang"
 
 
-def writer(tmp_path: Path) -> incoming._Writer:
-    return incoming._Writer(str(tmp_path / "root"), HOME, [])
+def writer(tmp_path: Path) -> unpack.Writer:
+    return unpack.Writer(str(tmp_path / "root"), HOME, [])
 
 
 def everything(top: Path) -> list[str]:
@@ -77,10 +77,10 @@ def test_whatever_the_name_it_stays_inside(parts: list[str]) -> None:
 
 def test_more_than_can_be_is_refused(tmp_path: Path) -> None:
     w = writer(tmp_path)
-    with pytest.raises(incoming.CannotLook, match="MiB"):
-        w.open(f"{HOME}/bin/go", 0o755, incoming.MAX_BYTES + 1)
-    w.count = incoming.MAX_FILES
-    with pytest.raises(incoming.CannotLook, match="files"):
+    with pytest.raises(unpack.CannotLook, match="MiB"):
+        w.open(f"{HOME}/bin/go", 0o755, unpack.MAX_BYTES + 1)
+    w.count = unpack.MAX_FILES
+    with pytest.raises(unpack.CannotLook, match="files"):
         w.directory(f"{HOME}/src")
 
 

@@ -136,7 +136,7 @@ def test_every_file_says_its_licence_and_its_topic() -> None:
 
 LINES_MAX, FUNCTION_MAX = 450, 60
 # Still too long: each is to be split, and its name taken out here.
-TOO_LONG = {"go/incoming.py"}
+TOO_LONG: set[str] = set()
 
 
 def test_files_and_functions_stay_short() -> None:

@@ -275,9 +275,9 @@ def _try(task: Task, settings: Config, deadline: Deadline) -> Answer | list[str]
 
 def _tidy(task: Task) -> None:
     if task.incoming:
-        from go_health_hook.go import incoming
+        from go_health_hook.go import unpack
 
-        incoming.forget(task.token)
+        unpack.forget(task.token)
 
 
 def _late(watched: _Watched, task: Task, settings: Config) -> Answer:

@@ -34,7 +34,7 @@ def judge(
     task: Task, settings: Config, deadline: Deadline, clock: Clock, stage: Callable[[str, str, Deadline], None]
 ) -> list[Answer]:
     """Return an answer for every Go that the transaction touches, up to the first veto. Raises CannotLook, NotFound."""
-    from go_health_hook.go import incoming
+    from go_health_hook.go import incoming, unpack
 
     files = _files(task)
     leaving = [item.full for item in task.transaction.items if not item.coming]
@@ -42,7 +42,7 @@ def judge(
     answers: list[Answer] = []
     homes = [task.survey.goroot]
     while homes and not any(answer.message for answer in answers):
-        incoming.forget(task.token)
+        unpack.forget(task.token)
         began = deadline.elapsed()
         laid = incoming.lay_out(files, leaving, homes.pop(0), in_a_view, task.token)
         if laid is None:
@@ -60,17 +60,18 @@ def judge(
 def _files(task: Task) -> list[str]:
     """Return the files of the incoming packages that may be Go's. Raises CannotLook, NotFound."""
     from go_health_hook.gates._libraries import NotFound
-    from go_health_hook.go import incoming
+    from go_health_hook.go import unpack
+    from go_health_hook.linux import rpmfile
 
     items = task.transaction.items
     evrs = {item.evr for item in items if item.name in task.names}
     wanted = [i.full for i in items if i.coming and (i.name in task.names or i.evr in evrs)]
-    files = incoming.locate({full: task.places.get(full, []) for full in wanted})
+    files = rpmfile.locate({full: task.places.get(full, []) for full in wanted})
     missing = [full for full in wanted if full not in files]
     if missing and not task.last:
         raise NotFound(missing)
     if missing:
-        raise incoming.CannotLook(f"the file of {clean(missing[0])} was not found")
+        raise unpack.CannotLook(f"the file of {clean(missing[0])} was not found")
     return list(files.values())
 
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from go_health_hook.config import Config
     from go_health_hook.gates._dnf_transaction import Transaction
-    from go_health_hook.go.incoming import Place
     from go_health_hook.linux.cgroup_chain import Chain
     from go_health_hook.linux.offline import Prepared
+    from go_health_hook.linux.rpmfile import Place
 
 MOST_SECONDS = 110.0  # that an updater is kept waiting; the timeout in the action line is the last resort
 MAX_NOTES = 5  # in a message
@@ -132,7 +132,7 @@ class Task:
 
 
 def _token() -> str:
-    from go_health_hook.go.incoming import new_token
+    from go_health_hook.go.unpack import new_token
 
     return new_token()
 
@@ -153,7 +153,7 @@ def judge(
         ledger.drop()
     if task.incoming:
         from go_health_hook.gates import _dnf_incoming
-        from go_health_hook.go.incoming import CannotLook
+        from go_health_hook.go.unpack import CannotLook
 
         try:
             answers = _dnf_incoming.judge(task, settings, deadline, clock, stage)

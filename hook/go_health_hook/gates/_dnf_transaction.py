@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from go_health_hook.gates._dnf_judge import Survey
-    from go_health_hook.go.incoming import Place
     from go_health_hook.linux.offline import Prepared
+    from go_health_hook.linux.rpmfile import Place
 
 OURS = ("go-health-hook", "go-health-hook-dnf5", "python3-dnf-plugin-go-health-hook")
 

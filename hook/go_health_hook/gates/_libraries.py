@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from go_health_hook.deadline import Deadline
-from go_health_hook.go import incoming, loader
+from go_health_hook.go import loader
+from go_health_hook.linux import rpmfile
 from go_health_hook.text import clean
 from go_health_hook.verdict import BROKEN, NOT_JUDGED, WARN
 
@@ -12,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from go_health_hook.go.incoming import Place
     from go_health_hook.go.loader import Lacking
+    from go_health_hook.linux.rpmfile import Place
     from go_health_hook.verdict import Finding
 
 
@@ -60,8 +61,8 @@ def _bringer(wanted: Lacking, coming: Sequence[str], places: Mapping[str, Sequen
     for full in coming:
         if deadline.expired:
             return "and whether this transaction brings it could not be read in time"
-        path = incoming.locate({full: places.get(full, ())}).get(full)
-        header = incoming.header_of(path) if path else None
+        path = rpmfile.locate({full: places.get(full, ())}).get(full)
+        header = rpmfile.header_of(path) if path else None
         if header is None:
             missing.append(full)
             continue

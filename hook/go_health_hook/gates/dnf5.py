@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from go_health_hook.gates import Call
     from go_health_hook.gates._dnf_judge import Survey
-    from go_health_hook.go.incoming import Place
+    from go_health_hook.linux.rpmfile import Place
     from go_health_hook.wiring import View, Wired
 
 MAX_REPLY = 64 << 20

@@ -16,8 +16,8 @@ from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL
 from go_health_hook.gates import _dnf, _dnf_judge
 from go_health_hook.gates._dnf_transaction import Item, Transaction
 from go_health_hook.gates._unit import ERR, INFO, WARNING, say
-from go_health_hook.go import incoming
-from go_health_hook.linux import offline
+from go_health_hook.go import unpack
+from go_health_hook.linux import offline, rpmfile
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -110,15 +110,15 @@ def _judge(update: Prepared, settings: Config) -> Answer:
     try:
         return _dnf_judge.judge(task, settings, deadline, Clock(), lambda name, kind, until: None)
     finally:
-        incoming.forget(task.token)
+        unpack.forget(task.token)
 
 
 def _go_names(installed: Survey, update: Prepared) -> set[str]:
     """Return the names of the packages that own Go's files, and of those that bring a go command."""
     names = set(installed.owners)
     new = {p.full: p for p in update.packages if p.coming and p.name not in names}
-    for full, path in incoming.locate({full: p.places for full, p in new.items()}).items():
-        header = incoming.header_of(path)
+    for full, path in rpmfile.locate({full: p.places for full, p in new.items()}).items():
+        header = rpmfile.header_of(path)
         if header is not None and any(str(name).endswith("/bin/go") for name in header["filenames"]):
             names.add(new[full].name)
     return names

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    # Where a package may be: a folder, how one of the folders in it begins (empty: none is between), and the rest.
-    Place = tuple[str, str, str]
+    from go_health_hook.linux.rpmfile import Place
 
 DNF5 = "/usr/lib/sysimage/libdnf5/offline"
 DNF5_STATE = f"{DNF5}/offline-transaction-state.toml"

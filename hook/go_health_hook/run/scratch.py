@@ -13,7 +13,7 @@ from go_health_hook.run.sandbox import host
 # Where they may be, the best first: any user may fill /tmp. All let the unprivileged user pass.
 PLACES = ("/run/go-health-hook", "/var/lib/go-health-hook", "/tmp")
 PREFIX = "go-health-hook-scratch-"
-# The same for packages that come in (go/incoming.py). The first is closed to all but root.
+# The same for packages that come in (go/unpack.py). The first is closed to all but root.
 INCOMING = "go-health-hook-incoming-"
 INCOMING_PLACES = ("/var/cache/go-health-hook", *PLACES)
 ROOM = 256 << 20  # bytes that building and running a program may take
