@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.dnf.machines import SUITES, assert_done, assert_nothing_left, assert_vetoed, go, hello, machine
+from tests.dnf.machines import SUITES, assert_done, assert_nothing_left, assert_vetoed, go, hello, machine, recorded
 from tests.testbed import extras
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def test_local_packages_sound_go_passes(suite: str) -> None:
         assert_done(m.run(f"cd '{FOLDER}' && {PROGRAM[suite]} install ./*.rpm", check=False))
         assert m.run("go version").stdout == "go version go1.27.3 linux/amd64\n"
         assert hello(m) == "2"
+        assert not recorded(m)["unjudged"], "it was run before it was let in"
         assert_nothing_left(m)
 
 

@@ -260,7 +260,12 @@ def _entry(
             return
         try:
             target = rpm.fd(fd, "w")
-            archive.readto(target)
+            try:
+                archive.readto(target)
+            finally:
+                # readto of rpm 4.18 and earlier keeps a reference for ever. A file that is open for writing cannot be
+                # executed (ETXTBSY).
+                target.close()
         except (OSError, rpm.error) as error:
             raise OSError(errno.EIO, f"{clean(package.path)}: {clean(name)}: {clean(str(error))}") from None
         finally:
