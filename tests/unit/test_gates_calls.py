@@ -15,7 +15,7 @@ from tests.unit.dnf_gate import examined, machine, recorded, settings, transacti
 
 from go_health_hook import gates
 from go_health_hook.deadline import Clock, Deadline
-from go_health_hook.gates import _dnf, _dnf_judge, dnf4, dnf5
+from go_health_hook.gates import _dnf, _dnf_incoming, _dnf_judge, dnf4, dnf5
 from go_health_hook.gates._dnf_judge import Survey, Task
 from go_health_hook.gates._libraries import NotFound
 from go_health_hook.run.worker import Gone
@@ -194,7 +194,7 @@ def test_survey_tells_what_is_installed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("problem", "named"), [("it removes Go and brings none", True), ("", False)])
 def test_incoming_problem_needs_no_check(tmp_path: Path, problem: str, named: bool) -> None:
-    examination = _dnf_judge._made_up(problem or "x", settings(tmp_path), Deadline(5))
+    examination = _dnf_incoming.made_up(problem or "x", settings(tmp_path), Deadline(5))
     names = ["golang"] if named else []
     answer = _dnf_judge.decide("dnf5", examination, settings(tmp_path), ("", ""), names=names)
     assert examination.subject.kind == "incoming"

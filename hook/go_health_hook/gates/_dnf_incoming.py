@@ -101,7 +101,7 @@ def _of_incoming(
 
     excused = False
     if laid.problem:
-        examination = _made_up(laid.problem, settings, deadline)
+        examination = made_up(laid.problem, settings, deadline)
     else:
         subject, goroot = laid.subject(in_a_view)
         examination = examine_here(subject, settings, deadline, goroot=goroot)
@@ -136,7 +136,7 @@ def name_final_paths(examination: Examination, laid: str, goroot: str) -> None:
         examination.toolchain["go"] = f"{goroot}/bin/go"
 
 
-def _made_up(problem: str, settings: Config, deadline: Deadline) -> Examination:
+def made_up(problem: str, settings: Config, deadline: Deadline) -> Examination:
     """Return the examination of an incoming Go that its packages' headers alone show to be broken."""
     examination = Examination(Subject("incoming"), deadline)
     examination.announce = settings.announce
