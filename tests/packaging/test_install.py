@@ -208,10 +208,15 @@ def test_readme_clone_commands_end_in_a_wired_gate() -> None:
         machine.write("/etc/rpm/macros.fedora", rpms.MACROS.read_text() + "%fedora 45\n%dist .fc45\n")
         repository.offer(machine, offered.values(), "fedora")
         builds.clone(machine, "/root/clone")
+        outputs = []
         for command in typed[:-1]:
             confirmed = command.replace("dnf install", "dnf -y install")
-            done = machine.run(confirmed, cwd="/root/clone", timeout=900)
-        assert "go-health-hook" in done.stdout
+            outputs.append(machine.run(confirmed, cwd="/root/clone", timeout=900).stdout)
+        # What fits this machine, named file by file, and the repository's line.
+        (named,) = re.findall(r"^  dnf install (\./dist/.*)$", outputs[0], re.M)
+        assert all(machine.path(f"/root/clone/{path}").exists() for path in named.split())
+        assert {path.split("/")[-1].rsplit("-", 2)[0] for path in named.split()} == sets.ours(machine)
+        assert re.search(r"^  dnf install --repofrompath=clone,file:///root/clone/dist ", outputs[0], re.M)
         status = machine.run(typed[-1], check=False)
         assert re.search(r"dnf5 +wired: /etc/dnf/libdnf5-plugins/actions.d/go-health-hook.actions", status.stdout)
 
