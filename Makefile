@@ -92,6 +92,11 @@ zoo: venv
 	packaging/dev/fetch-go $(PY) $(CACHE) $(GO_VERSIONS)
 	$(PY) -m tests.zoo
 
+## make mutants break one decision after another and list those that make check does not notice
+.PHONY: mutants
+mutants: venv
+	$(PY) -m tests.mutants
+
 ## make demo     a healthy toolchain allowed, then the same one broken in several ways, each blocked with its reason
 .PHONY: demo
 demo: venv
