@@ -17,7 +17,7 @@ from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.cgroup_chain import Chain
 from go_health_hook.run import sandbox, scratch
-from go_health_hook.run.worker import LOOK, Worker
+from go_health_hook.run.worker import LOOK, Worker, unless_stuck
 from go_health_hook.text import clean
 from go_health_hook.verdict import ERROR, FAIL, LIMIT_CHECKS, NOT_JUDGED, OFF, PASS, SKIP, TIMEOUT, Examination, Finding
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # The worker answers for its own time-outs; one that has not done so this many seconds after the deadline is stuck.
 GRACE = 0.06
+# For what is on the disk of our own records, which may not answer while Go's does (seconds).
+RECORD_SECONDS = 0.5
 TRY_AGAIN = (
     "try again when the machine is less busy, or give it more time: [budget] ceiling = 110 in /etc/go-health-hook.conf"
 )
@@ -220,7 +222,7 @@ def _work(
     send(("facts", dict(context.facts)))
     own = toolchain.lasting and os.geteuid() == 0
     if own and depth.light:
-        context.known = ledger.recall(toolchain, config)
+        context.known = unless_stuck(lambda: ledger.recall(toolchain, config), RECORD_SECONDS, None)
         context.facts["judged"] = context.known.line if context.known else ""
     threads = [threading.Thread(target=_run, args=(check, context, send), daemon=True) for check in wanted]
     for thread in threads:
@@ -231,9 +233,9 @@ def _work(
     for thread in threads:
         while thread.is_alive() and not end.expired:
             thread.join(end.remaining())
-    scratch.sweep_killed()
+    unless_stuck(scratch.sweep_killed, RECORD_SECONDS, None)
     if own and depth.enter and context.known is None and not end.expired:
-        _enter(context, wanted, began)
+        unless_stuck(lambda: _enter(context, wanted, began), RECORD_SECONDS, None)
 
 
 def _enter(context: checks.Context, wanted: Sequence[checks.Check], began: float) -> None:

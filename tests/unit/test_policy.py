@@ -150,3 +150,9 @@ def test_finding_text_cannot_drive_a_terminal() -> None:
 def test_finding_survives_the_way_through_json(status: str, ground: str | None) -> None:
     made = finding(status, ground=ground)
     assert Finding.from_dict(made.to_dict()).to_dict() == made.to_dict()
+
+
+def test_decide_what_an_update_breaks_in_addition_blocks() -> None:
+    findings = [finding(FAIL, check="version"), finding(FAIL, check="goroot")]
+    assert decide(findings, Case(standing=["version"])).action == Action.BLOCK
+    assert decide(findings, Case(standing=["version", "goroot"])).action == Action.WARN

@@ -14,12 +14,13 @@ from go_health_hook import checks, examine
 from go_health_hook.config import Config
 from go_health_hook.deadline import Deadline
 from go_health_hook.policy import Case, settle
-from go_health_hook.run.worker import Died, bounded
+from go_health_hook.run.worker import Died, Worker, bounded, unless_stuck
 from go_health_hook.subject import Subject
 from go_health_hook.verdict import NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+from go_health_hook.run import worker as worker_module
 
 
 def by_signal(number: int) -> Callable[[], None]:
@@ -54,3 +55,25 @@ def test_examine_killed_worker_is_no_veto(monkeypatch: pytest.MonkeyPatch, numbe
     assert number.name in found.findings[0].summary
     settle(found, Case())
     assert not found.verdict.block
+
+
+def test_unless_stuck_leaves_what_does_not_answer() -> None:
+    never = threading.Event()
+    assert unless_stuck(never.wait, 0.05, "otherwise") == "otherwise"
+    never.set()
+
+
+def test_unless_stuck_returns_and_raises_what_answers() -> None:
+    assert unless_stuck(lambda: 1, 60, 0) == 1
+    with pytest.raises(ValueError, match="seven"):
+        unless_stuck(lambda: int("seven"), 60, 0)
+
+
+@pytest.mark.root
+def test_worker_that_is_ended_keeps_nobody_waiting_for_a_dead_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has left is removed by another process: the places may be on a disk that does not answer."""
+    monkeypatch.setattr(worker_module, "sweep_scratch", lambda: threading.Event().wait())
+    monkeypatch.setattr(worker_module, "SWEEP_SECONDS", 1)
+    worker = Worker(lambda send: signal.pause())
+    assert [*worker.messages(Deadline(0.05))] == []
+    worker.close()

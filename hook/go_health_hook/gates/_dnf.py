@@ -268,7 +268,7 @@ def _try(task: Task, settings: Config, deadline: Deadline) -> Answer | list[str]
         bounded(lambda: _tidy(task), Deadline(LOOK_SECONDS), None, dead=None)
         return _late(watched, task, settings)
     if "missing" in last:
-        watched.worker.close()
+        watched.worker.leave()
         return [str(name) for name in last["missing"]]
     return _hear_out(watched.worker, Answer(**last), settings.announce, tidies=task.incoming)
 
@@ -292,7 +292,7 @@ def _late(watched: _Watched, task: Task, settings: Config) -> Answer:
     from go_health_hook.subject import Subject
 
     examination = late(Subject(watched.kind), settings, watched.deadline)
-    unread = ("", "the override cannot be read in time")
+    unread = _dnf_judge.UNREAD
     overridden = bounded(_dnf_judge.in_force, Deadline(LOOK_SECONDS), unread, dead=unread)
     return _finish(_dnf_judge.decide(gate, examination, settings, overridden), settings.announce)
 

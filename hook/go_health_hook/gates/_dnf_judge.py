@@ -12,6 +12,7 @@ from go_health_hook import override, policy
 from go_health_hook.deadline import Clock, Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
 from go_health_hook.policy import Action, Case
+from go_health_hook.run.worker import unless_stuck
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, LIMIT_CHECKS, TIMEOUT, WARN, Examination, Verdict
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from go_health_hook.linux.rpmfile import Place
 
 MOST_SECONDS = 110.0  # that an updater is kept waiting; the timeout in the action line is the last resort
+OVERRIDE_SECONDS = 1.0  # to read it, on a disk that may not answer
+UNREAD = ("", f"{override.FILE}: cannot be read in time")
 MAX_NOTES = 5  # in a message
 ONCE = "go-health-hook override --for 2h --reason TEXT"
 REFUSED = "the update prepared for the next reboot would be refused"
@@ -187,6 +190,8 @@ def excuse_libraries(task: Task, examination: Examination, stage: Callable[[str,
         return False
     from go_health_hook.gates import _libraries
 
+    if not any(_libraries.is_excusable(finding) for finding in examination.findings):
+        return False
     stage("libraries", examination.subject.kind, Deadline(_libraries.SECONDS))
     coming = [item.full for item in task.transaction.coming]
     return _libraries.excuse(examination.findings, coming, task.places, task.last)
@@ -210,11 +215,13 @@ def sound_before(before: str, chain: Chain, affinity: int) -> list[str]:
 
 
 def in_force() -> tuple[str, str]:
-    """Return one line on the override in force, or an empty string; and what is wrong with its record, likewise."""
+    """In a worker: return one line on the override in force, or ""; and what is wrong with its record, likewise."""
     try:
-        found = override.in_force()
+        found = unless_stuck(override.in_force, OVERRIDE_SECONDS, ...)
     except BadInput as error:
         return "", error.line()
+    if found is ...:
+        return UNREAD
     return (found.line() if found else ""), ""
 
 

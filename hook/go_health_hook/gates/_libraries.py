@@ -31,6 +31,11 @@ SECONDS = 10.0
 AFTERWARDS = "nothing needs to be done: Go is looked at again after the transaction"
 
 
+def is_excusable(finding: Finding) -> bool:
+    """Return whether a finding says that Go is broken, and the loader that a library is missing."""
+    return finding.ground is BROKEN and loader.lacking(finding.summary) is not None
+
+
 def excuse(
     findings: Sequence[Finding], coming: Sequence[str], places: Mapping[str, Sequence[Place]], last: bool
 ) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # How long one that was killed may take to go before it is left behind (seconds), and one that ends by itself.
 REAP_SECONDS = 0.01
 END_SECONDS = 0.2
+SWEEP_SECONDS = 10
 MOST_TOLD = 20  # processes that had not answered
 
 
@@ -70,6 +71,31 @@ def _tell_unanswered(worker: int) -> None:
             log.unanswered(f"had not answered when time ran out: {words}")
     if len(below) == 1:
         log.unanswered("had not answered when time ran out: a process of the hook that waits for no program")
+
+
+def unless_stuck(work: Callable[[], Any], seconds: float, otherwise: Any) -> Any:
+    """In a worker: return what `work` returns, or `otherwise` where it has not done so after `seconds`.
+
+    It runs in a thread, which is left behind if a disk does not answer: a worker may be, its caller may not. Raises
+    what `work` raises.
+    """
+    ended: list[Any] = []
+
+    def attempt() -> None:
+        try:
+            ended.append((work(), None))
+        except BaseException as error:
+            ended.append((None, error))
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not ended:
+        return otherwise
+    value, error = ended[0]
+    if error is not None:
+        raise error
+    return value
 
 
 def _let_go_of(keep: set[int]) -> None:
@@ -195,6 +221,7 @@ class Worker:
                 return
             ready = [fd for fd, _ in poll.poll(min(left, pause) * 1000 + 1)]
             if set(ready) & {*watched}:
+                self.late = True
                 raise Gone
             if ready:
                 chunk = os.read(self._fd, 65536)
@@ -218,7 +245,9 @@ class Worker:
             if self.late:
                 _tell_unanswered(self.pid)
             kill_tree(self.pid)
-            sweep_scratch()
+            if self.late:
+                # By another worker that nobody waits for: a place may be on a disk that does not answer.
+                Worker(lambda send: sweep_scratch(), outlive=SWEEP_SECONDS).close()
         limit = time.monotonic() + (END_SECONDS if self.finished else REAP_SECONDS)
         while time.monotonic() < limit:
             try:
