@@ -7,7 +7,6 @@ What the real one does is asked of a machine that it booted (tests/vm/test_ostre
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from go_health_hook import deadline
 from go_health_hook.gates import staged
 from tests.testbed import baseline, cache
 from tests.testbed.machine import Machine
-from tests.toolchains.trees import build_badgo
 
 pytestmark = pytest.mark.root
 
@@ -319,18 +317,6 @@ def test_a_refusal_is_remembered_by_the_commit(machine: Machine) -> None:
     assert "cut short" in said
     assert locked(machine)
     assert gate(machine, "recheck")[0] == 0
-    assert not locked(machine)
-
-
-def test_a_program_that_was_killed_is_no_lasting_reason(machine: Machine) -> None:
-    machine.run(f"cp {GO} /run/go")
-    shutil.copy(build_badgo(), machine.path(GO))
-    machine.write("/run/golang/mode", "crashes by signal")
-    status, said = gate(machine)
-    assert status == 1
-    assert "SIGKILL" in said
-    machine.run(f"cp /run/go {GO}; rm {NOTE} {KEY} {LOCK}")
-    assert gate(machine)[0] == 0
     assert not locked(machine)
 
 

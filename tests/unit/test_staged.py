@@ -322,3 +322,16 @@ def test_staged_refusal_counts_the_reboots_that_changed_nothing(world: World) ->
         world.ostree.stage(B)
         with contextlib.suppress(FileNotFoundError):
             Path(_refused.NOTE).unlink()
+
+
+def test_staged_hang_is_no_lasting_reason(world: World) -> None:
+    world.found[B] = Finding(TIMEOUT, "had not answered")
+    assert world.gate()[0] == 3
+    entry = _refused.find(B)
+    assert entry and entry["held"] and not entry["lasting"]
+    world.ostree.stage(B)
+    Path(_refused.NOTE).unlink()
+    world.found[B] = SOUND
+    assert world.gate()[0] == 0
+    assert not world.ostree.locked
+    assert _refused.find(B) is None
