@@ -61,7 +61,9 @@ rpm srpm:
 
 ## make repo     make rpm, and dist/ as a repository that dnf installs from
 .PHONY: repo
-repo: rpm
+repo:
+	packaging/dev/host-packages repo
+	packaging/dev/build-rpm a
 	packaging/dev/build-repo
 
 .PHONY: toolchains
