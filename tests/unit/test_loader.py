@@ -34,7 +34,7 @@ X = "x-0:1-1.noarch"
 def test_lacking_loader_messages_name_library_and_version(said: str, library: str, version: str) -> None:
     wanted = loader.lacking(f"go version exited with status 127: {said}")
     assert wanted is not None
-    assert (wanted.library, wanted.version) == (library, version)
+    assert (wanted.soname, wanted.version) == (library, version)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_lacking_real_loader_is_understood(tmp_path: Path) -> None:
     done = subprocess.run(["/bin/true"], env={"LD_LIBRARY_PATH": str(tmp_path)}, stderr=subprocess.PIPE, text=True)
     wanted = loader.lacking(done.stderr)
     assert done.returncode == 127
-    assert wanted is not None and wanted.library == "libc.so.6"
+    assert wanted is not None and wanted.soname == "libc.so.6"
 
 
 def package(provides: list[str], files: list[str]) -> dict[str, object]:

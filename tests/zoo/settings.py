@@ -10,14 +10,14 @@ from tests.zoo.case import ALL, BROKEN, HEALTHY, NEWEST, SOME, case
 if TYPE_CHECKING:
     from tests.zoo.world import World
 
-STOCK = "GOPROXY=https://proxy.golang.org,direct\nGOSUMDB=sum.golang.org\n"
+STOCK = "GOPROXY=https://proxy.example.com,direct\nGOSUMDB=sum.golang.org\n"
 TOOLCHAIN = "https://go.dev/doc/toolchain"
 
 
 @case("https://src.fedoraproject.org/rpms/golang: go.env", HEALTHY, True, SOME)
 def goenv_of_fedora(world: World) -> None:
     world.unpack()
-    world.go_env("GOPROXY=https://proxy.golang.org,direct\nGOSUMDB=sum.golang.org\nGOTOOLCHAIN=local\n")
+    world.go_env("GOPROXY=https://proxy.example.com,direct\nGOSUMDB=sum.golang.org\nGOTOOLCHAIN=local\n")
 
 
 @case("https://github.com/chainguard-images/images/pull/1239", HEALTHY, True, SOME)

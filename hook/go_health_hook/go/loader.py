@@ -27,14 +27,14 @@ ANY = "*"
 class Lacking:
     """A library that the loader misses: its file name (ANY where the loader does not tell) and symbol version or ""."""
 
-    __slots__ = ("library", "version")
+    __slots__ = ("soname", "version")
 
-    def __init__(self, library: str, version: str = "") -> None:
-        self.library = library.rpartition("/")[2]
+    def __init__(self, soname: str, version: str = "") -> None:
+        self.soname = soname.rpartition("/")[2]
         self.version = version
 
     def __str__(self) -> str:
-        name = "another version of a library" if self.library == ANY else self.library
+        name = "another version of a library" if self.soname == ANY else self.soname
         return f"{name} ({self.version})" if self.version else name
 
     def is_in(self, provides: Sequence[str], names: Sequence[str]) -> bool:
@@ -42,12 +42,12 @@ class Lacking:
 
         rpm's own dependencies read libX.so.1()(64bit) and libX.so.1(VERSION)(64bit).
         """
-        if self.library == ANY:
+        if self.soname == ANY:
             return any(".so." in name or name.endswith(".so") for name in names)
-        of_library = [p for p in provides if p == self.library or p.startswith(f"{self.library}(")]
+        of_library = [p for p in provides if p == self.soname or p.startswith(f"{self.soname}(")]
         if self.version and of_library:
-            return any(p.startswith(f"{self.library}({self.version})") for p in of_library)
-        return bool(of_library) or self.library in names
+            return any(p.startswith(f"{self.soname}({self.version})") for p in of_library)
+        return bool(of_library) or self.soname in names
 
 
 def lacking(said: str) -> Lacking | None:
