@@ -13,6 +13,7 @@ from go_health_hook.policy import Case, settle
 from go_health_hook.verdict import BROKEN, NOT_JUDGED, REGRESSION, WARN, Examination, Ground
 
 VERDICT, FOUND, AFTER, OVERRIDE = record.VERDICT, record.FOUND, record.AFTER, record.OVERRIDE
+LOST = record.LOST
 
 
 def run(gate: str, status: str, kind: str = "running", event: str = VERDICT, ground: Ground | None = None) -> dict:
@@ -56,6 +57,8 @@ UNJUDGED: dict[str, Any] = {"status": WARN, "ground": NOT_JUDGED}
         ([run("dnf5", **UNJUDGED)], [], False, ["dnf5"]),
         ([run("dnf5", "fail"), run("boot", **UNJUDGED)], ["dnf5"], True, ["boot"]),
         ([run("dnf5", "fail"), run("boot", "error")], ["dnf5"], True, ["boot"]),
+        # A run that was ended from outside: what the gate has held back before stays so.
+        ([run("staged", "fail", "staged"), run("staged", "error", "staged", LOST)], ["staged"], False, ["staged"]),
         # It stays until the gate judges an update again; the look at what the transaction left is none.
         ([run("dnf5", "error", "incoming"), run("dnf5", "pass", event=AFTER)], [], False, ["dnf5"]),
         ([run("dnf5", "error", "incoming"), run("check", "pass")], [], False, ["dnf5"]),
