@@ -104,7 +104,7 @@ RequiresMountsFor=/boot /etc
 Type=oneshot
 RemainAfterExit=yes
 PrivateMounts=yes
-ExecStartPre=/usr/bin/mount -o remount,rw /boot
+ExecStartPre=/usr/bin/mount -o remount,bind,rw /boot
 ExecStart=/usr/lib/testbed/greenboot.py health-check
 [Install]
 WantedBy=multi-user.target
@@ -119,7 +119,7 @@ RequiresMountsFor=/boot
 Type=oneshot
 RemainAfterExit=yes
 PrivateMounts=yes
-ExecStop=/usr/bin/mount -o remount,rw /boot
+ExecStop=/usr/bin/mount -o remount,bind,rw /boot
 ExecStop=/usr/lib/testbed/greenboot.py set-rollback-trigger
 [Install]
 RequiredBy=ostree-finalize-staged.service
@@ -132,7 +132,7 @@ def greenboot(vm: VM, order: str = "") -> None:
     """Install the stand-in for greenboot-rs; `order` is how its trigger is ordered against the guard."""
     vm.put(f"{SYSTEM}/greenboot-healthcheck.service", GREENBOOT)
     vm.put(f"{SYSTEM}/greenboot-set-rollback-trigger.service", TRIGGER.format(order=order))
-    vm.ok("mount -o remount,rw /boot; mkdir -p /boot/grub2; rm -f /boot/grub2/grubenv; mount -o remount,ro /boot")
+    vm.ok("mount -o remount,bind,rw /boot; mkdir -p /boot/grub2; rm -f /boot/grub2/grubenv")
     vm.ok("systemctl daemon-reload; systemctl enable greenboot-healthcheck greenboot-set-rollback-trigger")
 
 
@@ -215,7 +215,9 @@ def test_greenboot_note_of_a_refused_deployment_never_lasts(machine: VM, order: 
     machine.ok("systemctl stop go-health-hook-greenboot.service")
     assert "next_deployment_id" not in machine.ok(f"cat {GRUBENV}")
     # A note of another deployment is left alone.
-    machine.ok("mount -o remount,rw /boot; grub2-editenv /boot/grub2/grubenv set greenboot_next_deployment_id=0123")
+    machine.ok(
+        "mount -o remount,bind,rw /boot; grub2-editenv /boot/grub2/grubenv set greenboot_next_deployment_id=0123"
+    )
     machine.ok("systemctl start go-health-hook-greenboot.service")
     assert "next_deployment_id=0123" in machine.ok(f"cat {GRUBENV}")
 
