@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # [budget] ceiling holds for unattended runs; these are the limits elsewhere (seconds).
 CEILING_FOR_A_PERSON = 20.0
 CEILING_AT_SHUTDOWN = 30.0
-# The fields of the clock that processes share, all in seconds: time credited; time without a break, up to the last
-# look, in which nothing ran and nothing waited for the machine; time in which the toolchain had a CPU.
+# The fields of the clock that processes share, all in seconds: time credited; the longest time without a
+# break in which nothing ran and nothing waited for the machine; time in which the toolchain had a CPU.
 CREDIT, IDLE, RAN = range(3)
 # A run that was credited this part of its budget or more was cut on a starved machine. The second part of the budget,
 # spent idle or on a CPU, proves a hang all the same.

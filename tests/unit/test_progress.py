@@ -92,6 +92,11 @@ def test_account_read_is_answered_by_a_fault_another_state_or_the_end(last: Samp
     assert account.credit > 0.25
 
 
+def test_account_hang_stays_proven_when_its_end_is_dealt_with() -> None:
+    account, _ = account_of([*((0.1, one(0.01, 0.0, "S")) for _ in range(30)), (0.1, one(0.01, 0.0, "R"))])
+    assert account.idle == pytest.approx(3.0)
+
+
 def test_account_traced_process_is_kept_waiting_by_its_tracer() -> None:
     account, _ = account_of([(0.1, one(0.01, 0.0, "t")) for _ in range(11)])
     assert account.credit == pytest.approx(1.0)

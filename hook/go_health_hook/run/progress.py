@@ -73,12 +73,13 @@ class Account:
     def __init__(self) -> None:
         self.credit = 0.0  # seconds kept waiting by the machine, so far
         self.ran = 0.0  # seconds in which a CPU was had
-        self.idle = 0.0  # seconds without a break in which nothing ran and nothing waited for the machine
+        self.idle = 0.0  # the longest time without a break in which nothing ran and nothing waited for the machine
         self.for_cpu = False  # whether the last interval was spent waiting for a CPU, mostly
         self.share = 1.0  # of a CPU that was had in the last interval
         self._before: Sample = {}
         self._since: dict[int, float] = {}  # threads that are in the queue without a break: for how long
         self._stalled: dict[int, float] = {}  # processes: seconds in state D since their last answered read
+        self._quiet = 0.0  # seconds without a break, up to now
         self._uncounted = 0.0  # seconds neither run nor credited, so far: no more than these can be credited
 
     def add(self, now: Sample, seconds: float) -> None:
@@ -100,7 +101,8 @@ class Account:
         self.for_cpu = waiting > seconds / 2
         busy = ran + waiting + reading > seconds / 4 or any(process.any_in("R") for process in now.values())
         pausing = 0.0 < max(self._stalled.values(), default=0.0) < PAUSE
-        self.idle = 0.0 if busy or pausing else self.idle + seconds
+        self._quiet = 0.0 if busy or pausing else self._quiet + seconds
+        self.idle = max(self.idle, self._quiet)
 
     def _for_a_cpu(self, before: Sample, now: Sample, seconds: float) -> tuple[float, bool]:
         """Return the seconds that threads waited in a queue for a CPU, and whether one was ready at both samples.
