@@ -25,6 +25,7 @@ def group(item: pytest.Item) -> str:
     return "machines" if fixtures & MACHINES or item.path.parent.name == "vm" else str(item.path)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
