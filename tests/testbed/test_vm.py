@@ -126,7 +126,7 @@ def test_ostree_booted_the_machine(ostree_vm: VM) -> None:
     assert ostree_vm.ok("systemctl is-system-running") == "running"
     assert ostree_vm.ok("ls /run/ostree-booted") == "/run/ostree-booted"
     assert "* debian" in ostree_vm.ok("ostree admin status")
-    assert "ro" in ostree_vm.ok("findmnt -no OPTIONS /usr").split(",")
+    assert "ro" in ostree_vm.ok("findmnt -no OPTIONS --target /usr").split(",")
     assert ostree.booted(ostree_vm) == "main"
     assert ostree_vm.ok("go version") == f"go version go{ostree.RUNNING} linux/amd64"
     assert ostree_vm.ok("readlink -f /usr/bin/go") == "/usr/lib/golang/bin/go"
