@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -224,7 +225,8 @@ def test_killed_at_any_moment_the_file_is_whole_and_a_sound_image_unlocked(backe
         except Exception:
             for pid, words in backend.machine.processes().items():
                 if GATE in words:
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
         process.communicate()
         assert set(backend.file()) == {"depl_id", "finalization_locked"}
         assert backend.file()["depl_id"] == backend.images[name]
