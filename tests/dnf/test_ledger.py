@@ -29,7 +29,7 @@ BREAKAGES = {
     "tar over a source": f"cd / && echo 'package tls(' >conn.go && tar cf x.tar conn.go && tar xf x.tar -C {TLS}",
     "chmod the compiler": f"chmod 0644 {G}/pkg/tool/linux_amd64/compile",
     "chmod go": f"chmod 0644 {G}/bin/go",
-    "rm a source": f"rm {TLS}/conn.go",
+    "rm a package": f"rm -r {TLS}",
     "mv the sources": f"mv {G}/src/runtime {G}/src/elsewhere",
     "bind mount over the sources": f"mkdir /empty && mount --bind /empty {TLS}",
     "bind mount over the linker": f"touch /nothing && mount --bind /nothing {G}/pkg/tool/linux_amd64/link",
