@@ -83,6 +83,11 @@ testbed: venv toolchains
 test: check testbed
 	packaging/dev/run-tests $(PY) all
 
+## make test-long  an emulated machine that ostree booted, restarted many times: most of an hour
+.PHONY: test-long
+test-long: check testbed
+	packaging/dev/run-tests $(PY) long
+
 ## make test-fast  between check and test: real toolchains and the readers of our files; no root image, no machine
 .PHONY: test-fast
 test-fast: check toolchains

@@ -201,6 +201,7 @@ def test_staged_update_is_refused_whatever_ends_its_staging(machine: VM) -> None
     assert finalize(machine)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", ["Before=go-health-hook-guard.service", "After=go-health-hook-guard.service", ""])
 def test_greenboot_note_of_a_refused_deployment_never_lasts(machine: VM, order: str) -> None:
     greenboot(machine, order)
@@ -225,6 +226,7 @@ def test_greenboot_note_of_a_refused_deployment_never_lasts(machine: VM, order: 
 BOOT = "go-health-hook-boot.service"
 
 
+@pytest.mark.long
 def test_boot_on_a_starved_machine_is_never_red(machine: VM) -> None:
     greenboot(machine)
     for limit in ("CPUQuota=10%", "MemoryMax=48M", "MemoryMax=96M"):
@@ -232,6 +234,7 @@ def test_boot_on_a_starved_machine_is_never_red(machine: VM) -> None:
         machine.ok(f"systemctl daemon-reload; systemctl restart {BOOT}; /usr/libexec/go-health-hook/boot-verdict")
 
 
+@pytest.mark.long
 def test_boot_is_failed_only_where_going_back_repairs_it(machine: VM) -> None:
     stage(machine, "truncated", STAYS)
     override = "go-health-hook override --for 1h --reason 'trying it'"
@@ -282,6 +285,7 @@ Restart=on-failure
 """
 
 
+@pytest.mark.long
 def test_zincati_reboots_once_at_most_for_what_is_refused(machine: VM) -> None:
     machine.put("/run/systemd/system/zincati.service", ZINCATI)
     machine.put("/run/graph", "truncated\n")
@@ -312,6 +316,7 @@ def test_zincati_reboots_once_at_most_for_what_is_refused(machine: VM) -> None:
     assert not first_is_booted(machine)
 
 
+@pytest.mark.long
 def test_locks_of_others_and_our_own(machine: VM) -> None:
     machine.ok(f"systemctl stop {PATH}")
     machine.ok("ostree admin deploy --stage debian/truncated && ostree admin lock-finalization")
@@ -355,6 +360,7 @@ def test_a_go_that_hangs_is_locked_in_time_and_none_at_all_is_let_through(machin
     assert finalize(machine)
 
 
+@pytest.mark.long
 def test_discarded_and_only_warned_about(machine: VM) -> None:
     configure(machine, ostree="on-failure = discard")
     stage(machine, "truncated", "has been discarded")
@@ -371,6 +377,7 @@ def test_discarded_and_only_warned_about(machine: VM) -> None:
     assert finalize(machine)
 
 
+@pytest.mark.long
 def test_a_guard_that_is_killed_hung_or_gone_holds_nothing_up(machine: VM) -> None:
     assert machine.ok(f"systemctl show --property=TimeoutStopUSec --value {GUARD}") == "1min"
     machine.ok(f"systemctl stop {PATH}")
