@@ -140,6 +140,7 @@ def first_is_booted(vm: VM) -> bool:
     return vm.ok("ostree admin status").startswith("*")
 
 
+@pytest.mark.long
 def test_staged_update_is_refused_whatever_ends_its_staging(machine: VM) -> None:
     """One shutdown for all: an updater that goes on staging, greenboot-rs's note, and a soft reboot before it."""
     greenboot(machine)
