@@ -145,8 +145,7 @@ def severities() -> dict[str, str]:
             if name.endswith(".py") and name[0] != "_":
                 with open(f"{CHECKS}/{name}", "rb") as file:
                     _, given, rest = file.read(MAX_BYTES).partition(DEFAULT_SEVERITY)
-                if given:
-                    found[name[: -len(".py")]] = rest.partition(b'"')[0].decode()
+                found[name[: -len(".py")]] = rest.partition(b'"')[0].decode() if given else REQUIRED
     except (OSError, ValueError):
         pass  # a package half removed
     return found

@@ -35,7 +35,8 @@ def test_a_dead_disk_does_not_hold_the_hook(hook: Hook, workshop: Path, option: 
 WAITS = '''"""A check of the test's own, which never answers."""
 import threading
 
-SEVERITY, ORDER = "required", 99
+SEVERITY = "required"
+ORDER = 99
 
 
 def check(context):
