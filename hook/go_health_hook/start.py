@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 
-from go_health_hook.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, HookError
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_INTERRUPTED, HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ def run(main: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_INTERNAL
+    except SystemExit as end:  # how argparse ends --help and --version, which it has printed
+        return end.code if isinstance(end.code, int) else EXIT_ALLOW
     except KeyboardInterrupt:
         print("go-health-hook: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -78,7 +78,15 @@ def local_fact(installed: Path) -> dict[str, Any]:
 def test_ansible_gets_the_status_as_a_local_fact(installed: Path) -> None:
     fact = local_fact(installed)
     assert fact["schema"] == 1
-    assert {gate["gate"] for gate in fact["gates"]} == {"dnf5", "dnf4", "look", "offline", "rpm-ostree", "staged", "boot"}
+    assert {gate["gate"] for gate in fact["gates"]} == {
+        "dnf5",
+        "dnf4",
+        "look",
+        "offline",
+        "rpm-ostree",
+        "staged",
+        "boot",
+    }
 
 
 def test_ansible_is_told_why_there_is_no_status(installed: Path, tmp_path: Path) -> None:

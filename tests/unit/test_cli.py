@@ -105,14 +105,11 @@ def test_interrupted_check_ends_what_it_has_started(tmp_path: Path) -> None:
     assert (check.returncode, err) == (130, "go-health-hook: interrupted\n")
 
 
-def test_version_and_help_end_well(capsys: pytest.CaptureFixture[str]) -> None:
-    for option in ("--version", "--help"):
-        with pytest.raises(SystemExit) as ended:
-            main([option])
-        assert ended.value.code == 0
-    out = capsys.readouterr().out
-    assert VERSION in out
-    assert max(map(len, out.splitlines())) <= 80
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_version_and_help_print_and_return_0(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """By a status: a launcher ends with it and hears of no exception."""
+    assert main([option]) == 0
+    assert "go-health-hook" in capsys.readouterr().out
 
 
 def test_no_go_is_allowed_unless_it_is_required(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
