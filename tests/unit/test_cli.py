@@ -109,7 +109,9 @@ def test_interrupted_check_ends_what_it_has_started(tmp_path: Path) -> None:
 def test_version_and_help_print_and_return_0(capsys: pytest.CaptureFixture[str], option: str) -> None:
     """By a status: a launcher ends with it and hears of no exception."""
     assert main([option]) == 0
-    assert "go-health-hook" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert (VERSION if option == "--version" else "Exit status") in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_no_go_is_allowed_unless_it_is_required(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
