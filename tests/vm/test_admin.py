@@ -110,6 +110,9 @@ def machine(hooked: VM) -> Iterator[VM]:
         f"[announce]\nmetrics-directory = {PROM}\n[budget]\ndnf = 60\ncheck = 60\n",
     )
     hooked.ok(f"mkdir -p {PROM}; rm -rf /var/lib/go-health-hook/* /etc/motd.d/go-health-hook")
+    # Where status looks for dnf 4 and its plugin: what no updater here asks holds nothing back.
+    hooked.put(f"{SITE}/dnf/__init__.py", "")
+    hooked.put(f"{SITE}/dnf-plugins/go_health_hook.py", "")
     yield hooked
     hooked.set_clock(before)
 
@@ -221,9 +224,6 @@ def test_systemd_takes_the_units_and_the_timer_refreshes(machine: VM) -> None:
     breaks(machine)
     gate(machine)
     machine.ok(f"rm {PROM}/go_health_hook.prom /etc/motd.d/go-health-hook")
-    # Where status looks for dnf 4 and its plugin: what no updater here asks holds nothing back.
-    machine.put(f"{SITE}/dnf/__init__.py", "")
-    machine.put(f"{SITE}/dnf-plugins/go_health_hook.py", "")
     machine.ok("systemctl start go-health-hook-status.service")
     assert "go_health_hook_misaligned_processes" in machine.get(f"{PROM}/go_health_hook.prom").decode()
     assert machine.get("/etc/motd.d/go-health-hook").startswith(b"Updates are held back")
