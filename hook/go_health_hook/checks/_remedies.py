@@ -87,11 +87,14 @@ def foreign(context: Context, check: str, hindrance: trust.Hindrance, evidence: 
     return not_judged(summary, remedy, "move", evidence)
 
 
-def late(summary: str, by_hand: str, evidence: Evidence) -> Finding:
-    """Return the finding on a program that had not answered in time, which blames nobody."""
+def late(context: Context, summary: str, by_hand: str, evidence: Evidence) -> Finding:
+    """Return the finding on a program that had not answered in time, which blames nobody.
+
+    Where the machine was too busy, the run gives it another remedy.
+    """
     remedy = (
-        "try again when the machine is less busy, or allow more time in [budget] of /etc/go-health-hook.conf; "
-        f"by hand: {by_hand}"
+        f"see whether it answers by hand: {by_hand}; if it does, allow more time in [budget] of "
+        f"/etc/go-health-hook.conf; if it does not, {reinstall(context)[0]}"
     )
     return Finding(TIMEOUT, summary, remedy, evidence, remedy_key="time")
 
@@ -100,7 +103,7 @@ def failed(context: Context, what: str, result: Result, by_hand: str, evidence: 
     """Return the finding on a program of the toolchain's that failed: late, not judged, or broken."""
     summary = f"{what} {result.why()}"
     if result.timed_out:
-        return late(summary, by_hand, evidence)
+        return late(context, summary, by_hand, evidence)
     return excuse(context, summary, result, evidence) or broken(context, summary, evidence)
 
 

@@ -56,12 +56,12 @@ def check(context: Context) -> Finding:
     context.closure = [path for path, _ in packages]
     wrong = _unlisted(context, listed)
     if listed.timed_out:
-        return late(f"go list -deps {wrong}", f"go list -deps {' '.join(modules)}", evidence)
+        return late(context, f"go list -deps {wrong}", f"go list -deps {' '.join(modules)}", evidence)
     if wrong:
         return _unresolved(context, wrong, listed, evidence)
     for module, answer in given.parsed.items():
         if answer.timed_out:
-            return late(f"parsing {module} {answer.why()}", f"go vet {module}", evidence)
+            return late(context, f"parsing {module} {answer.why()}", f"go vet {module}", evidence)
         said = unparsed(answer)
         if said:
             return broken(context, f"{module} does not parse: {said}", evidence)
@@ -277,7 +277,7 @@ def _deep(context: Context, evidence: dict[str, object]) -> Finding:
     evidence["build cache"] = cache or "none that lasts"
     by_hand = "go build crypto/tls && go vet crypto/tls"
     if answer.timed_out:
-        return late(f"building and running a TLS handshake {answer.why()}", by_hand, evidence)
+        return late(context, f"building and running a TLS handshake {answer.why()}", by_hand, evidence)
     if _unshaken(answer):
         # The first line of a compiler's errors is a heading.
         said = next((line for line in answer.stderr.splitlines() if line.strip() and not line.startswith(b"#")), b"")

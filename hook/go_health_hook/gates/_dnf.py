@@ -13,7 +13,7 @@ import sys
 from go_health_hook.deadline import Clock, Deadline, ceiling_of
 from go_health_hook.errors import EXIT_USAGE, BadInput, HookError
 from go_health_hook.gates import _dnf_after as afterwards
-from go_health_hook.gates._dnf_judge import MOST_SECONDS, REMEDY, Answer, Survey, Task, more_seconds, undecided
+from go_health_hook.gates._dnf_judge import LONGER, MOST_SECONDS, REMEDY, Answer, Survey, Task, more_seconds, undecided
 from go_health_hook.run.worker import LOOK, Died, Gone, Worker, bounded, stay
 
 TYPE_CHECKING = False
@@ -285,7 +285,7 @@ def _late(watched: _Watched, task: Task, settings: Config) -> Answer:
     gate = task.transaction.gate
     if watched.stage != "judging":
         seconds = more_seconds(watched.deadline.budget)
-        line = f"{LATE[watched.stage]}: {REMEDY['time'].format(seconds=seconds)}"
+        line = f"{LATE[watched.stage]}: try again when the machine is less busy, or {LONGER.format(seconds=seconds)}"
         return _finish(undecided(gate, line, watched.kind), settings.announce)
     from go_health_hook.examine import late
     from go_health_hook.gates import _dnf_judge

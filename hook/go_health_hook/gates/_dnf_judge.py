@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from go_health_hook.linux.cgroup_chain import Chain
     from go_health_hook.linux.offline import Prepared
     from go_health_hook.linux.rpmfile import Place
+    from go_health_hook.verdict import Finding
 
 MOST_SECONDS = 110.0  # that an updater is kept waiting; the timeout in the action line is the last resort
 OVERRIDE_SECONDS = 1.0  # to read it, on a disk that may not answer
@@ -34,6 +35,7 @@ UNREAD = ("", f"{override.FILE}: cannot be read in time")
 MAX_NOTES = 5  # in a message
 ONCE = "go-health-hook override --for 2h --reason TEXT"
 REFUSED = "the update prepared for the next reboot would be refused"
+LONGER = "set [budget] dnf = {seconds:g} in /etc/go-health-hook.conf"
 # The gate's words for a finding's remedy. An incoming Go is not repaired, it is kept out.
 REMEDY = {
     "keep-out": "update without it until its vendor has fixed it: dnf upgrade --exclude='{names}'",
@@ -46,7 +48,10 @@ REMEDY = {
     ),
     # Of an update that waits for a reboot or that a boot applies.
     "keep-out-offline": "prepare it again without that Go, until its vendor has fixed it: {without}",
-    "time": "set [budget] dnf = {seconds:g} in /etc/go-health-hook.conf, or try again when the machine is less busy",
+    # Of an incoming Go that does not answer, for which nobody is blamed.
+    "time": f"update without it: dnf upgrade --exclude='{{names}}'; or, if it is only slow here, {LONGER}",
+    "time-offline": f"prepare it again without that Go: {{without}}; or, if it is only slow here, {LONGER}",
+    "late": f"see whether it answers by hand: go version; if it is only slow here, {LONGER}",
 }
 
 
@@ -300,16 +305,24 @@ def _reword(examination: Examination, names: Sequence[str] = (), offline: Prepar
         "seconds": more_seconds(examination.budget_s),
         "without": offline.without(names) if offline else "",
     }
-    out = "keep-out-unnamed" if not names else "keep-out-offline" if offline else "keep-out"
     for finding in examination.findings:
-        key = finding.remedy_key
-        if finding.status == TIMEOUT:
-            key = "time"
-        elif incoming and finding.blocks:
-            key = "limit" if finding.check in LIMIT_CHECKS else out
-        if key in REMEDY:
+        key = _key(finding, incoming, bool(names), offline is not None) if finding.blocks else ""
+        if key:
             finding.remedy_key = key
             finding.remedy = clean(REMEDY[key].format(**words, check=finding.check), 600)
+
+
+def _key(finding: Finding, incoming: bool, named: bool, offline: bool) -> str:
+    """Return which of REMEDY a finding that blocks gets; an empty string leaves it its own."""
+    if finding.status == TIMEOUT:
+        if incoming:
+            return "time-offline" if offline else "time"
+        return "" if finding.remedy_key == "time" else "late"
+    if not incoming:
+        return ""
+    if finding.check in LIMIT_CHECKS:
+        return "limit"
+    return "keep-out-unnamed" if not named else "keep-out-offline" if offline else "keep-out"
 
 
 def more_seconds(budget: float) -> float:
