@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SYSLOG = "/dev/log"
 PRIORITY = 3 << 3 | 7  # LOG_DAEMON, LOG_DEBUG (syslog(3))
 LONGEST = 4000  # characters of a command that are shown
+AGAIN = 160  # and where it has been shown before
 LEVELS = ("debug", "7")
 
 _fd = -1
@@ -71,7 +72,7 @@ def ended(result: Result, seconds: float) -> None:
     """Print how a command ended; tell the journal of one that did not answer."""
     if _fd >= 0:
         how = "exited with status 0" if result.ok else result.why()
-        debug(f"  {seconds:.3f} s: {shlex.join(result.argv)}: {how}")
+        debug(f"  {seconds:.3f} s: {clean(shlex.join(result.argv), AGAIN)}: {how}")
     if result.timed_out:
         unanswered(f"{shlex.join(result.argv)} did not answer within {seconds:.1f} s")
 
