@@ -112,6 +112,7 @@ def test_every_toolchain_is_there_and_compiles_for_a_user(plain_vm: VM) -> None:
     plain_vm.ok("/opt/go/1.27.3/bin/go list -deps crypto/tls", env={"GOTOOLCHAIN": "local", "GOCACHE": "/tmp/gocache"})
 
 
+@pytest.mark.long
 def test_off_and_on_again_keeps_the_disk_and_the_journal(fresh_vm: VM) -> None:
     fresh_vm.ok("echo kept >/var/kept && logger --tag before kept")
     fresh_vm.reboot()
@@ -135,6 +136,7 @@ def test_ostree_booted_the_machine(ostree_vm: VM) -> None:
     assert {f"debian/{name}" for name in ostree.COMMITS} <= set(refs)
 
 
+@pytest.mark.long
 def test_what_is_staged_is_booted_next(ostree_vm: VM) -> None:
     ostree_vm.ok("ostree admin deploy --stage debian/good")
     assert ostree.staged(ostree_vm)
@@ -146,6 +148,7 @@ def test_what_is_staged_is_booted_next(ostree_vm: VM) -> None:
     assert "Bootloader updated" in "\n".join(before)
 
 
+@pytest.mark.long
 def test_what_is_locked_is_not(ostree_vm: VM) -> None:
     ostree_vm.ok("ostree admin deploy --stage debian/good && ostree admin lock-finalization")
     ostree_vm.reboot()
