@@ -154,8 +154,6 @@ def severities() -> dict[str, str]:
 class Config:
     """The settings in force: `config.get("dnf", "transactions")` gives the value in its own type."""
 
-    __slots__ = ("_values",)
-
     def __init__(self, checks: Mapping[str, str]) -> None:
         schema = self._schema(checks)
         self._values = {s: {k: parse(default) for k, (parse, default) in keys.items()} for s, keys in schema.items()}

@@ -29,8 +29,6 @@ PROVEN = 0.5
 class Clock:
     """What a deadline and those made of it share, with forked workers too: the figures, and who keeps them."""
 
-    __slots__ = ("cell", "owner", "watch")
-
     def __init__(self) -> None:
         self.owner = os.getpid()  # the outermost process watches the others
         self.watch: Any = None
@@ -52,8 +50,6 @@ class Deadline:
     Without `ceiling` all time counts. With it, credited time does not, until `ceiling` seconds have passed on the wall
     clock; the ceiling is never below the budget. Such a deadline is made in the outermost process, before it forks.
     """
-
-    __slots__ = ("_since", "budget", "ceiling", "clock", "started")
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from go_health_hook.go import ledger, maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.cgroup_chain import Chain
+from go_health_hook.records import Record
 from go_health_hook.run import sandbox, scratch
 from go_health_hook.run.worker import LOOK, Worker, unless_stuck
 from go_health_hook.text import clean
@@ -48,18 +49,15 @@ def severities() -> dict[str, str]:
     return {check.name: check.severity for check in checks.every()}
 
 
-class Depth:
+class Depth(Record):
     """How much a run does. `deep`: a program is built and run. `light`: what the ledger knows is not judged again.
 
     `enter`: what is judged healthy goes into the ledger. It knows nothing but the running root's own Go.
     """
 
-    __slots__ = ("deep", "enter", "light")
-
-    def __init__(self, *, deep: bool = False, light: bool = False, enter: bool = False) -> None:
-        self.deep = deep
-        self.light = light and not deep
-        self.enter = enter
+    deep: bool = False
+    light: bool = False
+    enter: bool = False
 
 
 USUAL = Depth()

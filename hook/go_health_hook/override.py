@@ -9,6 +9,7 @@ import time
 
 from go_health_hook import files
 from go_health_hook.errors import BadInput, HookError
+from go_health_hook.records import Record
 from go_health_hook.text import clean, duration, when
 
 TYPE_CHECKING = False
@@ -22,17 +23,14 @@ MAX_BYTES = 65536
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class Override:
+class Override(Record):
     """One that is in force: seconds left, why, who set it and when (seconds since 1970)."""
 
-    __slots__ = ("by", "left", "reason", "since", "until")
-
-    def __init__(self, left: float, reason: str, by: str, since: float, until: float) -> None:
-        self.left = left
-        self.reason = reason
-        self.by = by
-        self.since = since
-        self.until = until
+    left: float
+    reason: str
+    by: str
+    since: float
+    until: float
 
     def line(self) -> str:
         """One line that says it all, for reports."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_TIMEOUT
+from go_health_hook.records import Record
 from go_health_hook.verdict import (
     ADVISORY,
     BROKEN,
@@ -43,7 +44,7 @@ class Action(enum.Enum):
     WARN = "warn"  # would be blocked, but that would repair nothing, or the settings say to warn only
 
 
-class Case:
+class Case(Record):
     """What a gate knows besides the findings.
 
     `by_hand`: a person runs the checks; a failed check is a failure, whatever an update would change about it.
@@ -56,46 +57,26 @@ class Case:
     `override`: one line on the override in force, or empty.
     """
 
-    __slots__ = (
-        *("by_hand", "nothing", "override", "powerless", "sound_before", "standing", "standing_blocks"),
-        "starved_blocks",
-    )
-
-    def __init__(
-        self,
-        *,
-        by_hand: bool = False,
-        sound_before: Collection[str] = (),
-        standing: Collection[str] = (),
-        standing_blocks: bool = False,
-        starved_blocks: bool = False,
-        powerless: str = "",
-        nothing: str = "",
-        override: str = "",
-    ) -> None:
-        self.by_hand = by_hand
-        self.sound_before = frozenset(sound_before)
-        self.standing = frozenset(standing)
-        self.standing_blocks = standing_blocks
-        self.starved_blocks = starved_blocks
-        self.powerless = powerless
-        self.nothing = nothing
-        self.override = override
+    by_hand: bool = False
+    sound_before: Collection[str] = ()
+    standing: Collection[str] = ()
+    standing_blocks: bool = False
+    starved_blocks: bool = False
+    powerless: str = ""
+    nothing: str = ""
+    override: str = ""
 
 
-class Decision:
+class Decision(Record):
     """An action, the verdict behind it, and the findings as they were taken (copies; `blocks` is set).
 
     `note` says why the action is not the verdict's: the override's line, or why blocking would repair nothing.
     """
 
-    __slots__ = ("action", "findings", "note", "verdict")
-
-    def __init__(self, action: Action, verdict: Verdict, findings: Sequence[Finding], note: str = "") -> None:
-        self.action = action
-        self.verdict = verdict
-        self.findings = list(findings)
-        self.note = note
+    action: Action
+    verdict: Verdict
+    findings: list[Finding]
+    note: str = ""
 
 
 def decide(findings: Sequence[Finding], case: Case) -> Decision:
@@ -110,7 +91,7 @@ def decide(findings: Sequence[Finding], case: Case) -> Decision:
     if case.powerless:
         return Decision(Action.WARN, verdict, taken, case.powerless)
     blocking = {f.check for f in taken if f.blocks}
-    if blocking <= case.standing and not case.standing_blocks:
+    if blocking <= set(case.standing) and not case.standing_blocks:
         return Decision(Action.WARN, verdict, taken, "Go is broken in the same way without this update")
     return Decision(Action.BLOCK, verdict, taken)
 

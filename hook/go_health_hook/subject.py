@@ -8,6 +8,7 @@ import os
 import stat
 
 from go_health_hook.errors import NotJudged
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -20,15 +21,12 @@ WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 MAX_LINKS = 40  # as the kernel has it (include/linux/namei.h, MAXSYMLINKS)
 
 
-class Step:
+class Step(Record):
     """One directory, link or file passed on the way to a path: where it is in the subject and on the host."""
 
-    __slots__ = ("host", "info", "path")
-
-    def __init__(self, path: str, host: str, info: os.stat_result) -> None:
-        self.path = path
-        self.host = host
-        self.info = info
+    path: str
+    host: str
+    info: os.stat_result
 
 
 class Subject:
@@ -38,8 +36,6 @@ class Subject:
     toolchain lies in a private directory and is judged at its final path; `ownership` says which packages it is from
     (None: ask the root's package database). Paths given to methods are the subject's.
     """
-
-    __slots__ = ("binds", "kind", "ownership", "root")
 
     def __init__(self, kind: str = "running", root: str = "/", binds: Sequence[tuple[str, str]] = ()) -> None:
         self.kind = kind

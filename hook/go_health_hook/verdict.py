@@ -6,6 +6,7 @@ from __future__ import annotations
 import enum
 
 from go_health_hook.errors import EXIT_BLOCK, EXIT_TIMEOUT
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -63,7 +64,7 @@ LIMIT_CHECKS = ("cgroup", "gomaxprocs")
 GROUNDS = {FAIL: BROKEN, TIMEOUT: BROKEN, ERROR: NOT_JUDGED}
 
 
-class Finding:
+class Finding(Record):
     """The result of one check: outcome, ground, one line on it, and what to do. Text is cleaned for terminals.
 
     `ground` is None for `pass`, for `skip`, and for a warning that says nothing about whether Go works. `remedy` is a
@@ -71,33 +72,23 @@ class Finding:
     `blocks` is set by policy.decide.
     """
 
-    __slots__ = (
-        *("blocks", "check", "elapsed_s", "evidence", "ground", "remedy", "remedy_key"),
-        *("severity", "status", "summary"),
-    )
+    status: Outcome
+    summary: str
+    remedy: str = ""
+    evidence: Mapping[str, object] = {}
+    ground: Ground | None = None
+    remedy_key: str = ""
+    check: str = ""
+    severity: str = REQUIRED
+    elapsed_s: float = 0.0
+    blocks: bool = False
 
-    def __init__(
-        self,
-        status: str,
-        summary: str,
-        remedy: str = "",
-        evidence: Mapping[str, object] | None = None,
-        *,
-        ground: str | None = None,
-        remedy_key: str = "",
-    ) -> None:
-        self.check = ""
-        self.severity = REQUIRED
-        self.status = Outcome(status)
-        self.ground = Ground(ground) if ground else GROUNDS.get(self.status)
-        self.summary = clean(summary, 400)
-        self.remedy = clean(remedy, 600)
-        self.remedy_key = remedy_key
+    def __post_init__(self) -> None:
+        self.ground = self.ground or GROUNDS.get(self.status)
+        self.summary, self.remedy = clean(self.summary, 400), clean(self.remedy, 600)
         self.evidence = {
-            str(k): v if isinstance(v, (int, float)) else clean(str(v), 2000) for k, v in (evidence or {}).items()
+            str(k): v if isinstance(v, (int, float)) else clean(str(v), 2000) for k, v in self.evidence.items()
         }
-        self.elapsed_s = 0.0
-        self.blocks = False
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as the JSON contract has it."""
@@ -119,17 +110,11 @@ class Finding:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Finding:
         """The inverse of `to_dict` and `to_message`. Raises KeyError, TypeError, ValueError for what is not one."""
-        finding = cls(
-            data["status"],
-            data["summary"],
-            data["remedy"],
-            data["evidence"],
-            ground=data.get("ground"),
-            remedy_key=data.get("remedy_key", ""),
-        )
-        finding.check = data["check"]
-        finding.severity = data["severity"]
-        finding.elapsed_s = data["elapsed_s"]
+        names = ("summary", "remedy", "evidence", "check", "severity", "elapsed_s")
+        finding = cls(Outcome(data["status"]), **{name: data[name] for name in names})
+        finding.remedy_key = data.get("remedy_key", "")
+        if data.get("ground"):
+            finding.ground = Ground(data["ground"])
         if not data.get("ground", True):
             finding.ground = None
         return finding
@@ -139,14 +124,11 @@ class Finding:
         return Finding.from_dict(self.to_message())
 
 
-class Verdict:
+class Verdict(Record):
     """`block` or allow, the exit status that says so, and one line why."""
 
-    __slots__ = ("exit_status", "reason")
-
-    def __init__(self, exit_status: int, reason: str) -> None:
-        self.exit_status = exit_status
-        self.reason = reason
+    exit_status: int
+    reason: str
 
     @property
     def block(self) -> bool:

@@ -11,6 +11,7 @@ import glob
 import os
 
 from go_health_hook.linux import image, ostree, systemd
+from go_health_hook.records import Record
 from go_health_hook.run import process
 from go_health_hook.text import clean
 
@@ -58,19 +59,16 @@ UNREAD = (
 )
 
 
-class Wired:
+class Wired(Record):
     """Whether a gate is called: WIRED, NOT_WIRED (an updater is here that does not call it) or NOT_HERE.
 
     `how` says by what it is called, or why it is not. `remedy` is a command or a sentence.
     """
 
-    __slots__ = ("how", "name", "remedy", "state")
-
-    def __init__(self, state: str, how: str, remedy: str = "") -> None:
-        self.name = ""
-        self.state = state
-        self.how = how
-        self.remedy = remedy
+    state: str
+    how: str
+    remedy: str = ""
+    name: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

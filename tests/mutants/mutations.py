@@ -51,7 +51,7 @@ MUTATIONS = [
         (" or case.by_hand or finding.severity == REQUIRED", " or case.by_hand"),
         ("if case.override:", "if False:"),
         ("if case.powerless:", "if False:"),
-        ("blocking <= case.standing and", "blocking & case.standing and"),
+        ("blocking <= set(case.standing) and", "blocking & set(case.standing) and"),
         ("and not case.standing_blocks", ""),
         ("    if failed:\n", "    if failed and not late:\n"),
         ("    if faults:\n", "    if False:\n"),

@@ -18,7 +18,7 @@ from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.policy import Case, settle
 from go_health_hook.subject import Subject
-from go_health_hook.verdict import Examination, Finding
+from go_health_hook.verdict import Examination, Finding, Outcome
 
 HOUR, DAY = 3600, 86400
 NOW = 1_700_000_000.0
@@ -26,7 +26,7 @@ NOW = 1_700_000_000.0
 
 def examined(status: str = "fail", kind: str = "running", metrics_directory: str = "") -> Examination:
     examination = Examination(Subject(kind), Deadline(5))
-    finding = Finding(status, "/usr/lib/golang/bin/go is cut short", "dnf reinstall 'golang*'")
+    finding = Finding(Outcome(status), "/usr/lib/golang/bin/go is cut short", "dnf reinstall 'golang*'")
     finding.check = "goroot"
     examination.findings = [finding]
     examination.toolchain = {"goroot": "/usr/lib/golang", "version": "go1.27.3"}

@@ -12,7 +12,19 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.gates import _going_back
 from go_health_hook.gates._going_back import Judged, proof, why_not
 from go_health_hook.subject import Subject
-from go_health_hook.verdict import BROKEN, FAIL, NOT_JUDGED, REGRESSION, REQUIRED, TIMEOUT, WORSE, Examination, Finding
+from go_health_hook.verdict import (
+    BROKEN,
+    FAIL,
+    NOT_JUDGED,
+    REGRESSION,
+    REQUIRED,
+    TIMEOUT,
+    WORSE,
+    Examination,
+    Finding,
+    Ground,
+    Outcome,
+)
 
 GO = "/usr/lib/golang"
 VERSION, GOROOT = frozenset({"version"}), frozenset({"goroot"})
@@ -67,7 +79,7 @@ def test_why_not_names_what_going_back_would_not_mend(
     ],
 )
 def test_proof_is_what_runs_or_reads_the_toolchain(
-    status: str, check: str, severity: str, ground: str, is_proof: bool
+    status: Outcome, check: str, severity: str, ground: Ground, is_proof: bool
 ) -> None:
     examination = Examination(Subject(), Deadline(1))
     finding = Finding(status, "it is", ground=ground)

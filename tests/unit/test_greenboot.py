@@ -93,7 +93,7 @@ def test_greenboot_note_goes_only_where_it_names_what_was_refused(
     monkeypatch.setattr(greenboot, "next_deployment", lambda: noted)
     monkeypatch.setattr(greenboot, "forget_next_deployment", lambda deadline: gone.append(noted))
     digest = refused if ":" in refused else ""
-    _refused.Note("debian-x.0", "block", ["file"], digest).write()
+    _refused.Note("debian-x.0", "block", frozenset({"file"}), digest).write()
     monkeypatch.setattr(_refused, "held", lambda: [] if digest else [{"checksum": refused, "digest": ""}])
     assert boot.forget_refused_boot(None) == 0
     assert gone == ([noted] if noted == refused else [])

@@ -55,8 +55,8 @@ def test_details_tell_our_marks_from_others(tmp_path: Path, monkeypatch: pytest.
     ostree = Libostree(tmp_path, monkeypatch)
     ostree.stage(B)
     ostree.lock()
-    _refused.Note(f"debian-{B}.0", "block", [FILE]).write()
+    _refused.Note(f"debian-{B}.0", "block", frozenset({FILE})).write()
     for marks, owners in (([FILE], ["go-health-hook", "somebody else"]), ([FILE, KEY], ["go-health-hook"])):
-        _refused.Note(f"debian-{B}.0", "block", marks).write()
+        _refused.Note(f"debian-{B}.0", "block", frozenset(marks)).write()
         found = _image_status.details(Deadline(5))
         assert found and found["staged"]["locked_by"] == owners

@@ -129,7 +129,7 @@ def test_homes_of_two_toolchains_are_both_named() -> None:
 
 
 def test_incoming_without_a_view_is_judged_where_it_lies() -> None:
-    plan = incoming.Incoming(HOME)
+    plan = incoming.Incoming(HOME, Ownership())
     plan.directory, plan.stays = "/var/cache/x", ["src"]
     subject, goroot = plan.subject(in_a_view=False)
     assert (goroot, subject.binds) == ("/var/cache/x/root", [])

@@ -183,7 +183,7 @@ def chain_of(*limits: str | None) -> Chain:
         levels.append(Level("/" + "/".join(names[:depth]), "", quota, period))
     path = levels[0].path
     view = View(2, path, (mountinfo.Mount(2, "/", "/sys/fs/cgroup", ("rw",)),))
-    return Chain("v2", path, [*levels, Level("/", "")], view=view)
+    return Chain("v2", path, (*levels, Level("/", "")), view=view)
 
 
 def test_what_decided_and_what_is_followed() -> None:

@@ -20,10 +20,12 @@ from go_health_hook.verdict import (
     WARN,
     WORSE,
     Finding,
+    Ground,
+    Outcome,
 )
 
 
-def finding(status: str, severity: str = REQUIRED, check: str = "version", ground: str | None = None) -> Finding:
+def finding(status: Outcome, severity: str = REQUIRED, check: str = "version", ground: Ground | None = None) -> Finding:
     made = Finding(status, f"it is {status}", "reinstall it", ground=ground)
     made.check, made.severity = check, severity
     return made
@@ -42,7 +44,7 @@ def finding(status: str, severity: str = REQUIRED, check: str = "version", groun
         ([FAIL, ERROR], 1, Action.BLOCK),
     ],
 )
-def test_decide_outcomes_give_status_and_action(statuses: list[str], exit_status: int, action: Action) -> None:
+def test_decide_outcomes_give_status_and_action(statuses: list[Outcome], exit_status: int, action: Action) -> None:
     decision = decide([finding(s) for s in statuses], Case())
     assert (decision.verdict.exit_status, decision.action) == (exit_status, action)
     assert decision.verdict.word == ("block" if exit_status in (1, 3) else "allow")
@@ -88,7 +90,7 @@ HAND = {"by_hand": True}
     ],
 )
 def test_decide_ground_severity_and_case_decide(
-    status: str, severity: str, ground: str | None, case: dict, exit_status: int, after: tuple[str, str | None]
+    status: Outcome, severity: str, ground: Ground | None, case: dict, exit_status: int, after: tuple[str, str | None]
 ) -> None:
     decision = decide([finding(PASS, check="goroot"), finding(status, severity, ground=ground)], Case(**case))
     assert decision.verdict.exit_status == exit_status
@@ -147,7 +149,7 @@ def test_finding_text_cannot_drive_a_terminal() -> None:
 
 @pytest.mark.parametrize("status", [PASS, FAIL, WARN, SKIP, TIMEOUT, ERROR])
 @pytest.mark.parametrize("ground", [None, BROKEN, WORSE, NOT_JUDGED])
-def test_finding_survives_the_way_through_json(status: str, ground: str | None) -> None:
+def test_finding_survives_the_way_through_json(status: Outcome, ground: Ground | None) -> None:
     made = finding(status, ground=ground)
     assert Finding.from_dict(made.to_dict()).to_dict() == made.to_dict()
 

@@ -24,7 +24,7 @@ MOUNTS = {
 
 def chain_of(quota_us: int | None, version: int = 2) -> Chain:
     view = View(version, "/a", tuple(parse_mounts(MOUNTS[version])[0]))
-    return Chain("v2" if version == 2 else "v1", "/a", [Level("/a", "/sys/fs/cgroup/a", quota_us, 100_000)], view=view)
+    return Chain("v2" if version == 2 else "v1", "/a", (Level("/a", "/sys/fs/cgroup/a", quota_us, 100_000),), view=view)
 
 
 def process(
@@ -40,7 +40,7 @@ def process(
     found = Found(BuildInfo(version, "x", "x", {}), "", read)
     chain = chain_of(quota_us, hierarchy)
     prediction = _predict(found, env or {}, 8, chain, limit_file)
-    return GoProcess(17, ("user", "x"), found, limit_file, prediction, chain, 8)
+    return GoProcess(17, "user", "x", found, limit_file, prediction, chain, 8)
 
 
 NOT_READ, OWN, NONE = LimitFile(_limit_file.UNKNOWN), LimitFile(_limit_file.OWN, "/a", 3.0), LimitFile(_limit_file.NONE)

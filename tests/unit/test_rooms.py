@@ -22,7 +22,7 @@ FLOORS = [
     ["go"],
     ["linux"],
     ["run"],
-    ["start", "policy", "verdict", "subject", "config", "override", "deadline", "errors", "files", "text"],
+    ["start", "policy", "verdict", "subject", "config", "override", "deadline", "errors", "files", "records", "text"],
 ]
 HEAVY = {
     "dbus_next",

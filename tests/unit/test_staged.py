@@ -17,7 +17,7 @@ from go_health_hook.examine import severities
 from go_health_hook.gates import Call, _locking, _refused, staged
 from go_health_hook.linux.deployments import FILE, KEY
 from go_health_hook.subject import Subject
-from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, TIMEOUT, Examination, Finding
+from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, TIMEOUT, Examination, Finding, Outcome
 
 
 class World:
@@ -41,7 +41,7 @@ class World:
         return examination
 
     def gate(self, *words: str) -> tuple[int, str]:
-        status = staged.answer(Call(words))
+        status = staged.answer(Call(list(words)))
         return status, self.capsys.readouterr().out
 
     def note(self) -> frozenset[str]:
@@ -109,7 +109,7 @@ def test_staged_file_is_there_while_a_transaction_goes_on(world: World) -> None:
 
 @pytest.mark.parametrize("standing", ["allow", "block"])
 @pytest.mark.parametrize("running", [FAIL, PASS])
-def test_staged_go_as_broken_as_the_running_one_is_not_locked(world: World, standing: str, running: str) -> None:
+def test_staged_go_as_broken_as_the_running_one_is_not_locked(world: World, standing: str, running: Outcome) -> None:
     world.settings["ostree", "standing"] = standing
     world.running = Finding(running, "go version is the same")
     status, said = world.gate()
@@ -126,7 +126,7 @@ def test_staged_want_of_time_locks_nothing(world: World, when: str) -> None:
 
 
 @pytest.mark.parametrize(("running", "locks"), [(PASS, True), (TIMEOUT, False)])
-def test_staged_hang_at_shutdown_needs_a_running_go_that_answers(world: World, running: str, locks: bool) -> None:
+def test_staged_hang_at_shutdown_needs_a_running_go_that_answers(world: World, running: Outcome, locks: bool) -> None:
     world.found[B] = Finding(TIMEOUT, "had not answered")
     world.settings["ostree", "standing"] = "block"
     world.running = Finding(running, "as it is")

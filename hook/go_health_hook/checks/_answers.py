@@ -29,8 +29,6 @@ class Answers:
     commands that read go.env, run only where it has settings that matter.
     """
 
-    __slots__ = ("as_users", "built", "compiled", "env", "parsed", "tools", "version")
-
     def __init__(self, context: Context) -> None:
         toolchain = context.toolchain
         commands = [[toolchain.go, "version"], ["-GOROOT", toolchain.go, "env", *ENV_NAMES]]

@@ -23,7 +23,7 @@ from go_health_hook.go import trust
 from go_health_hook.linux import image
 from go_health_hook.run import control
 from go_health_hook.text import clean
-from go_health_hook.verdict import FAIL, NOT_JUDGED, TIMEOUT, WARN, Finding
+from go_health_hook.verdict import FAIL, NOT_JUDGED, TIMEOUT, WARN, Finding, Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def reinstall(context: Context) -> tuple[str, str]:
     return f"bring all of it to one release, whole: dnf distro-sync {names}, then dnf reinstall {names}", "reinstall"
 
 
-def broken(context: Context, summary: str, evidence: Evidence, status: str = FAIL) -> Finding:
+def broken(context: Context, summary: str, evidence: Evidence, status: Outcome = FAIL) -> Finding:
     """Return a finding on a toolchain that does not work, or (as a WARN) not wholly, with the remedy that fits it."""
     remedy, key = reinstall(context)
     return Finding(status, summary, remedy, evidence, remedy_key=key)

@@ -11,6 +11,7 @@ from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
 from go_health_hook.gates import _image_status, _trace
+from go_health_hook.records import Record
 from go_health_hook.report.style import Style
 from go_health_hook.text import clean, span, when
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wiring
@@ -129,17 +130,14 @@ def _unjudged(wiring: Wiring, state: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-class Detail:
+class Detail(Record):
     """How much is shown of each kind: `lines` of a row that is no remedy, and how many rows."""
 
-    __slots__ = ("blocks", "lines", "timers", "unread", "verdicts")
-
-    def __init__(self, lines: int, blocks: int, unread: int, timers: int, verdicts: int) -> None:
-        self.lines = lines
-        self.blocks = blocks
-        self.unread = unread
-        self.timers = timers
-        self.verdicts = verdicts
+    lines: int
+    blocks: int
+    unread: int
+    timers: int
+    verdicts: int
 
 
 DETAILS = (Detail(2, 2, 6, 3, 4), Detail(1, 2, 2, 3, 4), Detail(1, 2, 1, 1, 1), Detail(1, 1, 1, 1, 0))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 
+from go_health_hook.records import Record
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,15 +47,14 @@ def spark(values: Sequence[float | None], top: float, ticks: bool) -> str:
     return line
 
 
-class Panel:
+class Panel(Record):
     """One set of axes: `lines` are (label, colour's name, points, whether it is drawn in steps); `areas` are filled."""
 
-    def __init__(self, title: str, unit: str) -> None:
-        self.title = title
-        self.unit = unit
-        self.lines: list[tuple[str, str, Sequence[tuple[float, float]], bool]] = []
-        self.areas: list[tuple[str, str, Sequence[tuple[float, float]]]] = []
-        self.level: tuple[str, float] | None = None
+    title: str
+    unit: str
+    lines: list[tuple[str, str, Sequence[tuple[float, float]], bool]] = []
+    areas: list[tuple[str, str, Sequence[tuple[float, float]]]] = []
+    level: tuple[str, float] | None = None
 
     def top(self) -> float:
         """The upper end of its axis: a round number above all its values."""

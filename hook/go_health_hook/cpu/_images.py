@@ -10,7 +10,8 @@ import stat
 import struct
 
 from go_health_hook.go import buildinfo, elf
-from go_health_hook.linux.kernel_files import Record, read_file
+from go_health_hook.linux.kernel_files import read_file
+from go_health_hook.records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,14 +32,11 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 class Image(Record):
     """Go in a file: its build information, the address of its GOMAXPROCS or None, and the file's headers."""
 
-    __slots__ = ("build", "entry", "segments", "symbol", "word")
-
-    def __init__(self, build: BuildInfo, executable: elf.Elf | None) -> None:
-        self.build = build
-        self.symbol = executable.symbol(SYMBOL) if executable else None
-        self.entry = executable.entry if executable else 0
-        self.segments = [s for s in executable.segments() if s.kind == elf.LOADED] if executable else []
-        self.word = executable.word if executable else "<Q"
+    build: BuildInfo
+    symbol: int | None
+    entry: int
+    segments: list[elf.Segment]
+    word: str
 
 
 class Found(Record):
@@ -47,40 +45,34 @@ class Found(Record):
     `gomaxprocs` is None where its memory does not show it: the symbol is stripped, or reading it is not allowed.
     """
 
-    __slots__ = ("build", "gomaxprocs", "where")
-
-    def __init__(self, build: BuildInfo, where: str, gomaxprocs: int | None) -> None:
-        self.build = build
-        self.where = where
-        self.gomaxprocs = gomaxprocs
+    build: BuildInfo
+    where: str
+    gomaxprocs: int | None
 
 
 class Mapping(Record):
     """A line of /proc/PID/maps: proc_pid_maps(5)."""
 
-    __slots__ = ("end", "inode", "key", "offset", "path", "start")
+    start: int
+    end: int
+    offset: int
+    device: bytes
+    inode: int
+    path: bytes
 
-    def __init__(self, start: int, end: int, offset: int, device: bytes, inode: int, path: bytes) -> None:
-        self.start = start
-        self.end = end
-        self.offset = offset
-        self.inode = inode
-        self.key = (device, inode)
-        self.path = path
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """What tells its file from others."""
+        return self.device, self.inode
 
 
-class _Executable:
+class _Executable(Record):
     """What an executable's own file says: Go in it, or how Go may come into a process of it all the same."""
 
-    __slots__ = ("emulates", "image", "links", "packed")
-
-    def __init__(
-        self, image: Image | None, *, packed: bool = False, links: bool = False, emulates: bool = False
-    ) -> None:
-        self.image = image
-        self.packed = packed
-        self.links = links
-        self.emulates = emulates
+    image: Image | None
+    packed: bool = False
+    links: bool = False
+    emulates: bool = False
 
 
 class Images:
@@ -131,7 +123,7 @@ def _executable(path: str, emulates: bool) -> _Executable:
         except buildinfo.NotGo:
             return _Executable(None)
         try:
-            return _Executable(Image(buildinfo.of_elf(executable), executable))
+            return _Executable(_image(executable))
         except buildinfo.NotGo:
             pass
         # A linker writes section headers, a packer none; a static program loads no library.
@@ -139,6 +131,13 @@ def _executable(path: str, emulates: bool) -> _Executable:
         return _Executable(None, packed=not executable.has_sections, links=links, emulates=emulates)
     finally:
         os.close(fd)
+
+
+def _image(file: elf.Elf) -> Image:
+    """Raises NotGo."""
+    build = buildinfo.of_elf(file)
+    segments = [segment for segment in file.segments() if segment.kind == elf.LOADED]
+    return Image(build, file.symbol(SYMBOL), file.entry, segments, file.word)
 
 
 def _library(place: str, mapping: Mapping) -> Image | None:
@@ -153,7 +152,7 @@ def _library(place: str, mapping: Mapping) -> Image | None:
             info = os.fstat(fd)
             if stat.S_ISREG(info.st_mode) and info.st_ino == mapping.inode:
                 library = buildinfo.open_elf(fd)
-                return Image(buildinfo.of_elf(library), library)
+                return _image(library)
         except buildinfo.NotGo:
             return None
         finally:

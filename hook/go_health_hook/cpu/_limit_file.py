@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 
 from go_health_hook.linux.cgroup_files import parse_cpu_max, parse_period_v1, parse_quota_v1
-from go_health_hook.linux.kernel_files import Malformed, Record
+from go_health_hook.linux.kernel_files import Malformed
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -31,12 +32,9 @@ _DESCRIPTORS_MAX = 256  # the lowest; the runtime opens its limit file before th
 class LimitFile(Record):
     """`kind` is one of the words above; `cgroup` the path as the kernel shows it; `cpus` its quota now, or None."""
 
-    __slots__ = ("cgroup", "cpus", "kind")
-
-    def __init__(self, kind: str, cgroup: str = "", cpus: float | None = None) -> None:
-        self.kind = kind
-        self.cgroup = cgroup
-        self.cpus = cpus
+    kind: str
+    cgroup: str = ""
+    cpus: float | None = None
 
 
 def kept_open(pid: int, leaf: Level | None, proc: str = "/proc") -> LimitFile:

@@ -18,6 +18,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup
+from go_health_hook.records import Record
 from go_health_hook.run import process
 from go_health_hook.run.sandbox import host
 from go_health_hook.run.worker import children, kill_tree
@@ -43,16 +44,13 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GONE_SECONDS = 2.0  # how long what is killed may take to be gone
 
 
-class Cell:
+class Cell(Record):
     """One thing to measure: a quota (percent, or None), how the program is run, and its GOMAXPROCS (or None)."""
 
-    __slots__ = ("gomaxprocs", "how", "label", "quota")
-
-    def __init__(self, quota: int | None, how: str, gomaxprocs: int | None, label: str) -> None:
-        self.quota = quota
-        self.how = how
-        self.gomaxprocs = gomaxprocs
-        self.label = label
+    quota: int | None
+    how: str
+    gomaxprocs: int | None
+    label: str
 
 
 class Bench:

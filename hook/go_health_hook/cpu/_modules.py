@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook.linux.kernel_files import Record
+from go_health_hook.records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,13 +28,10 @@ class Module(Record):
     toolchain   its toolchain line, or an empty string
     """
 
-    __slots__ = ("directives", "file", "go_line", "toolchain")
-
-    def __init__(self, file: str, go_line: str | None, directives: str = "", toolchain: str = "") -> None:
-        self.file = file
-        self.go_line = go_line
-        self.directives = directives
-        self.toolchain = toolchain
+    file: str
+    go_line: str | None
+    directives: str = ""
+    toolchain: str = ""
 
 
 # The flags of go build, run, test and vet whose value may be a word of its own; what others there are take none.

@@ -12,7 +12,8 @@ from go_health_hook.go import maxprocs
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.cgroup_chain import in_words
-from go_health_hook.linux.kernel_files import Malformed, Record, read_file
+from go_health_hook.linux.kernel_files import Malformed, read_file
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -37,30 +38,22 @@ class GoProcess(Record):
     found        where Go is in it, and the build information there
     limit_file   which cgroup's limit its runtime keeps open
     prediction   what its runtime takes by its rule and its limit file, or None where its version is not known
-    expected     the GOMAXPROCS that fits its limit
     chain        its limits; `affinity` the CPUs it may run on
     """
 
-    __slots__ = ("affinity", "chain", "command", "expected", "found", "limit_file", "pid", "prediction", "user")
+    pid: int
+    user: str
+    command: str
+    found: Found
+    limit_file: LimitFile
+    prediction: Prediction | None
+    chain: Chain
+    affinity: int
 
-    def __init__(
-        self,
-        pid: int,
-        who: tuple[str, str],
-        found: Found,
-        limit_file: LimitFile,
-        prediction: Prediction | None,
-        chain: Chain,
-        affinity: int,
-    ) -> None:
-        self.pid = pid
-        self.user, self.command = who
-        self.found = found
-        self.limit_file = limit_file
-        self.prediction = prediction
-        self.chain = chain
-        self.affinity = affinity
-        self.expected = maxprocs.expected(affinity, chain)
+    @property
+    def expected(self) -> int:
+        """The GOMAXPROCS that fits its limit."""
+        return maxprocs.expected(self.affinity, self.chain)
 
     @property
     def gomaxprocs(self) -> int | None:
@@ -140,7 +133,7 @@ class Processes:
             chain, affinity = cgroup.read_chain(pid), cgroup.affinity(pid)
             limit_file = _limit_file.kept_open(pid, chain.leaf, self.proc)
             prediction = _predict(found, environment(pid, self.proc), affinity, chain, limit_file)
-            return GoProcess(pid, self._who(pid), found, limit_file, prediction, chain, affinity)
+            return GoProcess(pid, *self._who(pid), found, limit_file, prediction, chain, affinity)
         except PermissionError:
             self.refused += 1
         except (OSError, Malformed):

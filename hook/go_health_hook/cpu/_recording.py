@@ -11,6 +11,7 @@ from go_health_hook.cpu._throttling import Stat
 from go_health_hook.deadline import Deadline
 from go_health_hook.go import buildinfo
 from go_health_hook.linux import cgroup
+from go_health_hook.records import Record
 from go_health_hook.run.attended import Attended
 
 TYPE_CHECKING = False
@@ -26,22 +27,23 @@ SAME_START = 0.15  # seconds by which the start of a process and of the runtime 
 PERF = "/usr/bin/perf"
 
 
-class Recording:
+class Recording(Record):
     """What was seen: times are seconds since CMD was started."""
 
-    def __init__(self, command: list[str]) -> None:
-        self.command = command
-        self.began = 0.0  # on the boot clock, as in /proc/PID/stat
-        self.moments: list[tuple[float, _tasks.Moment]] = []
-        self.stats: list[tuple[float, Stat]] = []
+    command: list[str]
+    began: float = 0.0  # on the boot clock, as in /proc/PID/stat
+    moments: list[tuple[float, _tasks.Moment]] = []
+    stats: list[tuple[float, Stat]] = []
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    status: int = 0
+    perf: dict[str, int] | None = None
+    perf_why: str = ""
+    processes: dict[int, tuple[str, float]] = {}  # of Go: pid, name, when it began on the boot clock
+    known: dict[tuple[int, str], bool] = {}
+
+    def __post_init__(self) -> None:
         self.trace = Separator()
-        self.seconds = 0.0
-        self.cpu_s = 0.0
-        self.status = 0
-        self.perf: dict[str, int] | None = None
-        self.perf_why = ""
-        self.processes: dict[int, tuple[str, float]] = {}  # of Go: pid, name, when it began on the boot clock
-        self.known: dict[tuple[int, str], bool] = {}
         self.chain = cgroup.read_chain()
         self.affinity = cgroup.affinity()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from go_health_hook.linux.kernel_files import Record
+from go_health_hook.records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,15 +61,12 @@ class Sample(Record):
     queued       goroutines that wait for a P, in all queues
     """
 
-    __slots__ = ("at", "gomaxprocs", "idle", "queued", "since_start", "threads")
-
-    def __init__(self, at: float, since_start: float, gomaxprocs: int, idle: int, threads: int, queued: int) -> None:
-        self.at = at
-        self.since_start = since_start
-        self.gomaxprocs = gomaxprocs
-        self.idle = idle
-        self.threads = threads
-        self.queued = queued
+    at: float
+    since_start: float
+    gomaxprocs: int
+    idle: int
+    threads: int
+    queued: int
 
 
 class Separator:

@@ -9,6 +9,7 @@ import resource
 from go_health_hook.cpu._processes import Processes
 from go_health_hook.deadline import Deadline
 from go_health_hook.linux.kernel_files import Malformed, read_file
+from go_health_hook.records import Record
 from go_health_hook.run.worker import Worker
 
 TYPE_CHECKING = False
@@ -25,7 +26,7 @@ _MEMORY = 512 << 20  # bytes that looking at them may take in addition to what P
 _STATUS_MAX = 1 << 16
 
 
-class Survey:
+class Survey(Record):
     """What was made of the running Go processes.
 
     found    what `shown` was to make of each
@@ -33,12 +34,9 @@ class Survey:
     refused  of how many we may not see the executable
     """
 
-    __slots__ = ("found", "missed", "refused")
-
-    def __init__(self) -> None:
-        self.found: list[Any] = []
-        self.missed: list[int] = []
-        self.refused = 0
+    found: list[Any] = []
+    missed: list[int] = []
+    refused: int = 0
 
     def missed_by(self, proc: str = "/proc") -> dict[str, int]:
         """How many processes of which user were not looked at and still run, the user with most of them first."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook.linux.kernel_files import Malformed, Record, read_file
+from go_health_hook.linux.kernel_files import Malformed, read_file
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -25,16 +26,11 @@ class Moment(Record):
     processes  pid: (name, when it began, seconds on the boot clock)
     """
 
-    __slots__ = ("cpu_s", "cpus", "processes", "running", "threads")
-
-    def __init__(
-        self, cpu_s: float, cpus: frozenset[int], running: int, threads: int, processes: dict[int, tuple[str, float]]
-    ) -> None:
-        self.cpu_s = cpu_s
-        self.cpus = cpus
-        self.running = running
-        self.threads = threads
-        self.processes = processes
+    cpu_s: float
+    cpus: frozenset[int]
+    running: int
+    threads: int
+    processes: dict[int, tuple[str, float]]
 
 
 def look(pid: int) -> Moment:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import errno
 import os
 
-from go_health_hook.linux.kernel_files import DIRECTORY, Malformed, Record, number, read_in
+from go_health_hook.linux.kernel_files import DIRECTORY, Malformed, number, read_in
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 
@@ -19,15 +20,10 @@ class Stat(Record):
     throttled_us  how long its runnable tasks waited for that, microseconds
     """
 
-    __slots__ = ("periods", "throttled", "throttled_us", "usage_us")
-
-    def __init__(
-        self, usage_us: int | None, periods: int | None, throttled: int | None, throttled_us: int | None
-    ) -> None:
-        self.usage_us = usage_us
-        self.periods = periods
-        self.throttled = throttled
-        self.throttled_us = throttled_us
+    usage_us: int | None
+    periods: int | None
+    throttled: int | None
+    throttled_us: int | None
 
 
 class Pressure(Record):
@@ -37,13 +33,10 @@ class Pressure(Record):
     total_us               microseconds since the cgroup was made
     """
 
-    __slots__ = ("avg10", "avg60", "avg300", "total_us")
-
-    def __init__(self, avg10: float, avg60: float, avg300: float, total_us: int) -> None:
-        self.avg10 = avg10
-        self.avg60 = avg60
-        self.avg300 = avg300
-        self.total_us = total_us
+    avg10: float
+    avg60: float
+    avg300: float
+    total_us: int
 
 
 def read_stat(directory: str) -> Stat | None:

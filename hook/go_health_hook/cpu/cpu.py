@@ -14,6 +14,7 @@ from go_health_hook.linux import cgroup, systemd
 from go_health_hook.linux.cgroup_chain import in_words
 from go_health_hook.linux.cgroup_files import parse_cpus
 from go_health_hook.linux.kernel_files import Malformed
+from go_health_hook.records import Record
 from go_health_hook.report.style import Style
 from go_health_hook.text import clean, duration, fit
 
@@ -32,17 +33,18 @@ BUDGET = 5.0
 NEWEST = "go1.27"  # whose rules are taken where no toolchain is installed
 
 
-class Place:
+class Place(Record):
     """Whose limit is shown: the caller's own cgroup, a process's or a unit's."""
 
-    __slots__ = ("affinity", "chain", "own", "pid", "unit")
+    chain: Chain
+    affinity: int
+    pid: int | None = None
+    unit: str = ""
 
-    def __init__(self, chain: Chain, affinity: int, *, pid: int | None = None, unit: str = "") -> None:
-        self.chain = chain
-        self.affinity = affinity
-        self.pid = pid
-        self.unit = unit
-        self.own = pid is None and not unit
+    @property
+    def own(self) -> bool:
+        """Whether it is the caller's own cgroup."""
+        return self.pid is None and not self.unit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ import sys
 from go_health_hook.errors import BadInput
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.cgroup_chain import in_words
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -37,15 +38,12 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells have it
 STARTS = ("run", "test", "tool", "generate", "vet", "fix")
 
 
-class Decision:
+class Decision(Record):
     """What becomes of GOMAXPROCS: `value` is what it is set to, or None where it is left as it is; `why` in words."""
 
-    __slots__ = ("expected", "value", "why")
-
-    def __init__(self, value: int | None, expected: int, why: str) -> None:
-        self.value = value
-        self.expected = expected
-        self.why = why
+    value: int | None
+    expected: int
+    why: str
 
     def line(self) -> str:
         """The whole of it in one line."""

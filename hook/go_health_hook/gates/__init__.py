@@ -19,6 +19,8 @@ from __future__ import annotations
 import importlib
 import os
 
+from go_health_hook.records import Record
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,22 +29,13 @@ if TYPE_CHECKING:
     from go_health_hook.config import Config
 
 
-class Call:
+class Call(Record):
     """How a gate was called: its arguments, and the options of the command line that apply to gates."""
 
-    __slots__ = ("arguments", "budget", "config", "dry_run")
-
-    def __init__(
-        self,
-        arguments: Sequence[str] = (),
-        dry_run: bool = False,
-        budget: float | None = None,
-        config: str | None = None,
-    ) -> None:
-        self.arguments = list(arguments)
-        self.dry_run = dry_run
-        self.budget = budget
-        self.config = config
+    arguments: list[str] = []
+    dry_run: bool = False
+    budget: float | None = None
+    config: str | None = None
 
     def settings(self) -> Config:
         """Return the configuration. Raises BadInput."""
@@ -133,7 +126,7 @@ def main(argv: Sequence[str]) -> int:
             if log.wanted():
                 log.enable()
         if argv[:1] and argv[0] in names():
-            return answer(argv[0], Call(argv[1:]))
+            return answer(argv[0], Call(list(argv[1:])))
         raise BadInput(f"no gate {clean(' '.join(argv[:1]))!r}", hint=f"it is one of: {', '.join(names())}")
 
     return start.run(run)

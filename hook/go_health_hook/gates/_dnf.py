@@ -14,6 +14,7 @@ from go_health_hook.deadline import Clock, Deadline, ceiling_of
 from go_health_hook.errors import EXIT_USAGE, BadInput, HookError
 from go_health_hook.gates import _dnf_after as afterwards
 from go_health_hook.gates._dnf_judge import LONGER, MOST_SECONDS, REMEDY, Answer, Survey, Task, more_seconds, undecided
+from go_health_hook.records import Record
 from go_health_hook.run.worker import LOOK, Died, Gone, Worker, bounded, stay
 
 TYPE_CHECKING = False
@@ -169,18 +170,15 @@ def _deadline(settings: Config, person: bool, at_boot: bool = False) -> Deadline
     return Deadline(min(budget, MOST_SECONDS), ceiling=min(wall, MOST_SECONDS))
 
 
-class _Watched:
+class _Watched(Record):
     """A worker as the gate sees it: what it is at, until when, and its last word."""
 
-    __slots__ = ("_clock", "_pipes", "deadline", "kind", "stage", "worker")
-
-    def __init__(self, worker: Worker, deadline: Deadline, pipes: Sequence[int], clock: Clock | None = None) -> None:
-        self.worker = worker
-        self.deadline = deadline
-        self._pipes = pipes
-        self._clock = clock
-        self.stage = "reading"
-        self.kind = "running"
+    worker: Worker
+    deadline: Deadline
+    pipes: Sequence[int] = ()
+    clock: Clock | None = None
+    stage: str = "reading"
+    kind: str = "running"
 
     def last_word(self) -> dict[str, Any] | None:
         """Return the first message that tells of no stage, None where time ran out. Raises Gone, Died, RuntimeError.
@@ -201,13 +199,13 @@ class _Watched:
         heard = True
         while heard:
             heard = False
-            for message in self.worker.messages(self.deadline.later(GRACE), self._pipes):
+            for message in self.worker.messages(self.deadline.later(GRACE), self.pipes):
                 if isinstance(message, tuple):
                     raise RuntimeError(message[1])
                 if "stage" not in message:
                     return dict(message)
                 self.stage, self.kind = message["stage"], message["kind"]
-                self.deadline = Deadline(message["budget"], ceiling=message["ceiling"], clock=self._clock)
+                self.deadline = Deadline(message["budget"], ceiling=message["ceiling"], clock=self.clock)
                 heard = True
                 break
         return None
@@ -388,7 +386,7 @@ def _after(gate: str, call: Call) -> Answer:
 
         _tell(_found(gate, settings, lambda subject: examine_here(subject, settings, until)), settings.announce, send)
 
-    watched = _Watched(Worker(work), Deadline(LOOK_SECONDS), (), clock)
+    watched = _Watched(Worker(work), Deadline(LOOK_SECONDS), clock=clock)
     try:
         last = watched.last_word()
         if last is not None and not last["entry"]:

@@ -12,6 +12,7 @@ from go_health_hook import override, policy
 from go_health_hook.deadline import Clock, Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
 from go_health_hook.policy import Action, Case
+from go_health_hook.records import Record
 from go_health_hook.run.worker import unless_stuck
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
@@ -55,21 +56,16 @@ REMEDY = {
 }
 
 
-class Survey:
+class Survey(Record):
     """What is installed: GOROOT or "", how it looks (see _dnf_after), who owns its files, and what was asked for.
 
     `older_installed`: whether packages of the names asked for are installed.
     """
 
-    __slots__ = ("goroot", "looks", "older_installed", "owners")
-
-    def __init__(
-        self, goroot: str = "", looks: str = "", owners: Sequence[str] = (), older_installed: bool = False
-    ) -> None:
-        self.goroot = goroot
-        self.looks = looks
-        self.owners = list(owners)
-        self.older_installed = older_installed
+    goroot: str = ""
+    looks: str = ""
+    owners: list[str] = []
+    older_installed: bool = False
 
 
 def survey(settings: Config, new_names: Sequence[str], with_owners: bool) -> dict[str, Any]:
@@ -90,53 +86,41 @@ def survey(settings: Config, new_names: Sequence[str], with_owners: bool) -> dic
     return {"goroot": goroot, "looks": looks(goroot), "owners": owners, "older_installed": older}
 
 
-class Answer:
+class Answer(Record):
     """What becomes of a transaction: an exit status and, for a veto, the message to the updater. All plain values.
 
     `notes` are for the updater's log, `said` for people on stderr. `entry` is what is to be announced (record.entry),
     or None. `look`: Go is to be looked at after the transaction whatever has changed.
     """
 
-    __slots__ = ("entry", "look", "message", "notes", "said", "status")
-
-    def __init__(
-        self,
-        status: int = EXIT_ALLOW,
-        message: str = "",
-        notes: Sequence[str] = (),
-        said: Sequence[str] = (),
-        entry: dict[str, Any] | None = None,
-        look: bool = False,
-    ) -> None:
-        self.status = status
-        self.message = message
-        self.notes = list(notes)
-        self.said = list(said)
-        self.entry = entry
-        self.look = look
+    status: int = EXIT_ALLOW
+    message: str = ""
+    notes: Sequence[str] = ()
+    said: Sequence[str] = ()
+    entry: dict[str, Any] | None = None
+    look: bool = False
 
     def to_message(self) -> dict[str, Any]:
         """Return the arguments that make an equal one."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return dict(vars(self))
 
 
-class Task:
+class Task(Record):
     """What is to be judged: what comes in, the installed Go, or both in turn; and where incoming packages may be.
 
     `names` are those of Go's packages in the transaction. `places` are known so far; `last`: there are no more.
     """
 
-    __slots__ = ("incoming", "last", "names", "places", "running", "survey", "token", "transaction")
+    transaction: Transaction
+    survey: Survey
+    names: set[str]
+    incoming: bool
+    running: bool
+    places: dict[str, list[Place]] = {}
+    last: bool = False
 
-    def __init__(self, transaction: Transaction, found: Survey, names: set[str], incoming: bool, running: bool) -> None:
-        self.transaction = transaction
-        self.survey = found
-        self.names = names
-        self.incoming = incoming
-        self.running = running
-        self.places: dict[str, list[Place]] = {}
-        self.last = False
-        self.token = _token() if incoming else ""
+    def __post_init__(self) -> None:
+        self.token = _token() if self.incoming else ""
 
 
 def _token() -> str:

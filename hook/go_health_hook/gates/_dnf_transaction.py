@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook.records import Record
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -16,27 +18,22 @@ if TYPE_CHECKING:
 OURS = ("go-health-hook", "go-health-hook-dnf5", "python3-dnf-plugin-go-health-hook")
 
 
-class Item:
+class Item(Record):
     """A package of a transaction. `action` and `coming` as libdnf5-actions(8) has them; `full` has the epoch always.
 
     `places` yields lists of places where its file may be (incoming.Place), cheapest first. A later list may need a
     question to the updater and is only requested if the earlier ones do not hold the file.
     """
 
-    __slots__ = ("action", "coming", "evr", "full", "name", "places")
-
-    def __init__(
-        self, name: str, evr: str, action: str, coming: bool, full: str, places: Callable[[], Iterable[list[Place]]]
-    ) -> None:
-        self.name = name
-        self.evr = evr
-        self.action = action
-        self.coming = coming
-        self.full = full
-        self.places = places
+    name: str
+    evr: str
+    action: str
+    coming: bool
+    full: str
+    places: Callable[[], Iterable[list[Place]]]
 
 
-class Transaction:
+class Transaction(Record):
     """What an updater is about to do.
 
     `go_names` returns the names of the packages that own or bring Go's files, given what is installed; `wants_owners`:
@@ -44,25 +41,13 @@ class Transaction:
     other end of one is closed, it has left. `offline` is the update that waits for a reboot, or that this boot applies.
     """
 
-    __slots__ = ("automatic", "gate", "go_names", "items", "offline", "wants_owners", "watched")
-
-    def __init__(
-        self,
-        gate: str,
-        items: Sequence[Item],
-        automatic: bool,
-        go_names: Callable[[Survey], set[str]],
-        watched: Sequence[int] = (),
-        wants_owners: bool = False,
-        offline: Prepared | None = None,
-    ) -> None:
-        self.gate = gate
-        self.items = list(items)
-        self.automatic = automatic
-        self.go_names = go_names
-        self.watched = tuple(watched)
-        self.wants_owners = wants_owners
-        self.offline = offline
+    gate: str
+    items: Sequence[Item]
+    automatic: bool
+    go_names: Callable[[Survey], set[str]]
+    watched: Sequence[int] = ()
+    wants_owners: bool = False
+    offline: Prepared | None = None
 
     @property
     def coming(self) -> list[Item]:

@@ -10,6 +10,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_INTERNAL, HookError
 from go_health_hook.examine import examine, severities
 from go_health_hook.linux import greenboot
+from go_health_hook.records import Record
 from go_health_hook.subject import Subject
 from go_health_hook.verdict import BROKEN
 
@@ -27,19 +28,16 @@ BOOT_COUNTING = "/sys/firmware/efi/efivars/LoaderBootCountPath-*"
 READ_SECONDS = 5.0
 
 
-class Judged:
+class Judged(Record):
     """The Go of one deployment, as judged now with the vendor's settings.
 
     `goroot` is empty where the deployment has no Go of its own, `broken` are the checks that prove it broken, and
     `unclear` says that a check could not tell.
     """
 
-    __slots__ = ("broken", "goroot", "unclear")
-
-    def __init__(self, goroot: str, broken: frozenset[str] = frozenset(), unclear: bool = False) -> None:
-        self.goroot = goroot
-        self.broken = broken
-        self.unclear = unclear
+    goroot: str
+    broken: frozenset[str] = frozenset()
+    unclear: bool = False
 
 
 def proof(examination: Examination) -> frozenset[str]:

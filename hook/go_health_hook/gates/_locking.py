@@ -40,7 +40,9 @@ class Lock:
         self.seen = last.deployment == staged.id
         # A lock file of ours for what was staged before may still be there for a moment, and then stands for this one.
         older = system.outlives(last.marks)
-        self.note = last if self.seen else _refused.Note(staged.id, marks=older if staged.marks <= older else ())
+        self.note = (
+            last if self.seen else _refused.Note(staged.id, marks=older if staged.marks <= older else frozenset())
+        )
         self.note.marks &= staged.marks
         self.marks = staged.marks
         self._waiting_said = False

@@ -10,12 +10,12 @@ import time
 
 from go_health_hook import VERSION, files
 from go_health_hook.errors import EXIT_BLOCK
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 from go_health_hook.verdict import Examination, Finding, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from go_health_hook.config import Config
@@ -143,19 +143,16 @@ def _is_sound(entry: Any, defaults: dict[str, Any]) -> bool:
         return False
 
 
-class Note:
+class Note(Record):
     """What was last done about the staged deployment in this boot.
 
     `deployment` is its id and `digest` its image's, `verdict` the last one, and `marks` the locks of it that are ours.
     """
 
-    __slots__ = ("deployment", "digest", "marks", "verdict")
-
-    def __init__(self, deployment: str = "", verdict: str = "", marks: Iterable[str] = (), digest: str = "") -> None:
-        self.deployment = deployment
-        self.verdict = verdict
-        self.marks = frozenset(marks)
-        self.digest = digest
+    deployment: str = ""
+    verdict: str = ""
+    marks: frozenset[str] = frozenset()
+    digest: str = ""
 
     @property
     def ours(self) -> bool:
@@ -167,7 +164,7 @@ class Note:
         """Return the note, an empty one where there is none or it makes no sense."""
         data = _read(NOTE)
         marks = data.get("marks")
-        known = [m for m in marks if isinstance(m, str)] if isinstance(marks, list) else []
+        known = frozenset(m for m in marks if isinstance(m, str)) if isinstance(marks, list) else frozenset()
         return cls(str(data.get("deployment", "")), str(data.get("verdict", "")), known, str(data.get("digest", "")))
 
     def write(self) -> None:

@@ -11,7 +11,7 @@ import stat
 import struct
 
 from go_health_hook.go import elf
-from go_health_hook.linux.kernel_files import Record
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -41,13 +41,10 @@ class BuildInfo(Record):
     settings  the build settings, "DefaultGODEBUG" among them where it is not the toolchain's own
     """
 
-    __slots__ = ("module", "path", "settings", "version")
-
-    def __init__(self, version: str, path: str, module: str, settings: dict[str, str]) -> None:
-        self.version = version
-        self.path = path
-        self.module = module
-        self.settings = settings
+    version: str
+    path: str
+    module: str
+    settings: dict[str, str]
 
     @property
     def godebug(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 
-from go_health_hook.linux.kernel_files import Record
+from go_health_hook.records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,29 +58,23 @@ class NotElf(ValueError):
 class Segment(Record):
     """A program header: `kind` and `flags` as elf(5) has them, `address` in memory, `offset` and `size` in the file."""
 
-    __slots__ = ("address", "flags", "kind", "offset", "size")
-
-    def __init__(self, kind: int, flags: int, address: int, offset: int, size: int) -> None:
-        self.kind = kind
-        self.flags = flags
-        self.address = address
-        self.offset = offset
-        self.size = size
+    kind: int
+    flags: int
+    address: int
+    offset: int
+    size: int
 
 
 class Section(Record):
     """A section header, as far as it is needed. `name` is an offset in the table of names; `entry` an entry's size."""
 
-    __slots__ = ("entry", "flags", "kind", "link", "name", "offset", "size")
-
-    def __init__(self, name: int, kind: int, flags: int, _: int, offset: int, size: int, link: int, *rest: int) -> None:
-        self.name = name
-        self.kind = kind
-        self.flags = flags
-        self.offset = offset
-        self.size = size
-        self.link = link
-        self.entry = rest[-1]
+    name: int
+    kind: int
+    flags: int
+    offset: int
+    size: int
+    link: int
+    entry: int
 
 
 class Elf:
@@ -141,7 +135,10 @@ class Elf:
             return []
         data = self._table(wanted, self._section_count, self._sections_at)
         form = self.order + ("IIQQQQIIQQ" if self.wide else "IIIIIIIIII")
-        return [Section(*fields) for fields in struct.iter_unpack(form, data)]
+        return [
+            Section(name, kind, flags, offset, size, link, entry)
+            for name, kind, flags, _, offset, size, link, _, _, entry in struct.iter_unpack(form, data)
+        ]
 
     def section(self, name: bytes) -> Section | None:
         """The section of that name, or None."""

@@ -27,6 +27,7 @@ from go_health_hook.go.unpack import (
 )
 from go_health_hook.linux.rpmdb import Ownership, bindings, ownership
 from go_health_hook.linux.rpmfile import Package, full_nevra
+from go_health_hook.records import Record
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Incoming:
+class Incoming(Record):
     """What the transaction leaves: where it lies, at which GOROOT it is to be, what its packages are.
 
     `before` is the version of the package that has the go command now, or empty. `problem` says why it cannot be a
@@ -45,18 +46,15 @@ class Incoming:
     places to which the transaction brings a Go, each to be laid out by itself.
     """
 
-    __slots__ = ("before", "directory", "goroot", "names", "notes", "others", "ownership", "problem", "stays")
-
-    def __init__(self, goroot: str) -> None:
-        self.goroot = goroot
-        self.directory = ""
-        self.before = ""
-        self.stays: list[str] = []
-        self.names: list[str] = []
-        self.problem = ""
-        self.notes: list[str] = []
-        self.others: list[str] = []
-        self.ownership = Ownership()
+    goroot: str
+    ownership: Ownership
+    directory: str = ""
+    before: str = ""
+    stays: list[str] = []
+    names: list[str] = []
+    problem: str = ""
+    notes: list[str] = []
+    others: list[str] = []
 
     def subject(self, in_a_view: bool) -> tuple[Subject, str]:
         """The subject to judge and its GOROOT: at the final path in a view of its own, else where it lies."""
@@ -158,8 +156,7 @@ def _has_below(package: Package, home: str) -> bool:
 def _compose(
     rpm: Any, chosen: list[Package], names: list[str], leaving: set[str], home: str, in_a_view: bool, token: str
 ) -> Incoming | None:
-    incoming = Incoming(home)
-    incoming.names = names
+    incoming = Incoming(home, Ownership(), names=names)
     now = ownership("/", home)
     incoming.before = now.go.version if now.go else ""
     gone = leaving | {f"{p.owner.name}.{p.header['arch']}" for p in chosen}

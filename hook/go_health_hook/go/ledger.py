@@ -16,6 +16,7 @@ import time
 
 from go_health_hook import VERSION, files
 from go_health_hook.go.cache import SYSTEM
+from go_health_hook.records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,15 +40,12 @@ WHOLE = ("bin", "pkg/tool", "pkg/include")
 SINGLE = ("", "VERSION", "go.env", "pkg", "lib", "src")
 
 
-class Entry:
+class Entry(Record):
     """What was judged. `judged` is seconds since the epoch, `findings` those that the files alone decide, by check."""
 
-    __slots__ = ("findings", "judged", "packages")
-
-    def __init__(self, judged: float, findings: dict[str, dict[str, Any]], packages: list[str]) -> None:
-        self.judged = judged
-        self.findings = findings
-        self.packages = packages
+    judged: float
+    findings: dict[str, dict[str, Any]]
+    packages: list[str]
 
     @property
     def line(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -24,14 +25,14 @@ NO_SYMBOL = re.compile(r"symbol lookup error: \S+: undefined symbol: ")
 ANY = "*"
 
 
-class Lacking:
+class Lacking(Record):
     """A library that the loader misses: its file name (ANY where the loader does not tell) and symbol version or ""."""
 
-    __slots__ = ("soname", "version")
+    soname: str
+    version: str = ""
 
-    def __init__(self, soname: str, version: str = "") -> None:
-        self.soname = soname.rpartition("/")[2]
-        self.version = version
+    def __post_init__(self) -> None:
+        self.soname = self.soname.rpartition("/")[2]
 
     def __str__(self) -> str:
         name = "another version of a library" if self.soname == ANY else self.soname

@@ -8,8 +8,8 @@ import math
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux.cgroup_chain import in_words
 from go_health_hook.linux.cgroup_files import below
-from go_health_hook.linux.kernel_files import Record
 from go_health_hook.linux.mountinfo import PATH_MAX, split_path
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -35,23 +35,21 @@ class Prediction(Record):
 
     value            the number
     why              in words
-    source           "environment" or "predicted", as in the report of ps
     rule             which of this module's constants decided
     follows_affinity whether it notices, within about a second, that it may run on other CPUs
     follows_quota    whether it notices that the quota of its own cgroup changes
     """
 
-    __slots__ = ("follows_affinity", "follows_quota", "rule", "source", "value", "why")
+    value: int
+    why: str
+    rule: str
+    follows_affinity: bool = False
+    follows_quota: bool = False
 
-    def __init__(
-        self, value: int, why: str, rule: str, follows_affinity: bool = False, follows_quota: bool = False
-    ) -> None:
-        self.value = value
-        self.why = why
-        self.source = "environment" if rule == ENVIRONMENT else "predicted"
-        self.rule = rule
-        self.follows_affinity = follows_affinity
-        self.follows_quota = follows_quota
+    @property
+    def source(self) -> str:
+        """ "environment" or "predicted", as in the report of ps."""
+        return "environment" if self.rule == ENVIRONMENT else "predicted"
 
 
 def expected(affinity: int, chain: Chain, *, floor: int = FLOOR) -> int:

@@ -19,8 +19,6 @@ SCHED, FIELD = b"SCHED ", b"ms: gomaxprocs="
 class Answer:
     """`value` is the runtime's GOMAXPROCS; None where it did not say, and then `why` says why. `result` is the run."""
 
-    __slots__ = ("result", "timed_out", "value", "why")
-
     def __init__(self, value: int | None, result: Result) -> None:
         self.value = value
         self.result = result

@@ -13,6 +13,7 @@ import re
 import stat
 
 from go_health_hook.go import trust
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ RELEASE = re.compile(rb"\nconst Version = (\d+)")
 NO_NAMES = (b"_", b"init")
 
 
-class Signs:
+class Signs(Record):
     """What reading the sources has shown.
 
     twice     packages with a name that two of their files declare: {import path: one line}
@@ -46,21 +47,15 @@ class Signs:
     complete  whether all were read in time
     """
 
-    __slots__ = ("complete", "foreign", "missing", "twice")
-
-    def __init__(self) -> None:
-        self.twice: dict[str, str] = {}
-        self.missing: dict[str, str] = {}
-        self.foreign: trust.Hindrance | None = None
-        self.complete = True
+    twice: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    foreign: trust.Hindrance | None = None
+    complete: bool = True
 
 
-class _Package:
-    __slots__ = ("declared", "uses")
-
-    def __init__(self) -> None:
-        self.declared: dict[bytes, str] = {}  # "Receiver.name" or ".name": the file
-        self.uses: dict[tuple[str, bytes], str] = {}  # (import path, name): the file
+class _Package(Record):
+    declared: dict[bytes, str] = {}  # "Receiver.name" or ".name": the file
+    uses: dict[tuple[str, bytes], str] = {}  # (import path, name): the file
 
 
 def parse_listing(text: str) -> list[tuple[str, list[str]]]:

@@ -46,8 +46,6 @@ class Toolchain:
     the distribution's users follow and that leads nowhere. `lasting` is whether it may use a build cache that lasts.
     """
 
-    __slots__ = ("closed", "foreign", "goroot", "lasting", "lost", "problem", "subject", "tools", "via")
-
     def __init__(self, subject: Subject, goroot: str, via: str) -> None:
         self.subject = subject
         self.goroot = goroot

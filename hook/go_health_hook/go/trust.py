@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 
-from go_health_hook.linux.kernel_files import Record
+from go_health_hook.records import Record
 from go_health_hook.subject import Step
 from go_health_hook.text import clean
 
@@ -33,12 +33,9 @@ class Hindrance(Record):
     `readable` is False where not even the checks themselves can read it.
     """
 
-    __slots__ = ("kind", "readable", "text")
-
-    def __init__(self, kind: str, text: str, readable: bool = True) -> None:
-        self.kind = kind
-        self.text = text
-        self.readable = readable
+    kind: str
+    text: str
+    readable: bool = True
 
 
 def changeable(subject: Subject, paths: Iterable[str]) -> Hindrance | None:

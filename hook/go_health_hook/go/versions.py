@@ -26,8 +26,6 @@ class Version:
     experiments ("nodwarf5",), or empty
     """
 
-    __slots__ = ("_key", "devel", "experiments", "kind", "major", "minor", "name", "patch", "text", "vendor")
-
     def __init__(
         self,
         text: str,

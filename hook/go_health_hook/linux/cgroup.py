@@ -29,6 +29,7 @@ from go_health_hook.linux.kernel_files import (
     read_in,
 )
 from go_health_hook.linux.mountinfo import SIZE_MAX, Mount, join_path, parse_mounts, split_path
+from go_health_hook.records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,20 +86,17 @@ def affinity(pid: int = 0) -> int:
     return len(os.sched_getaffinity(pid))
 
 
-class _Walk:
+class _Walk(Record):
     """What was found on the way down from a mount point to a group.
 
     `limitless` has a problem for each level whose CPU controller is at work and that has no file for a quota.
     """
 
-    __slots__ = ("levels", "limitless", "problems", "top", "vanished")
-
-    def __init__(self) -> None:
-        self.levels: list[Level] = []  # topmost first
-        self.problems: list[Problem] = []
-        self.limitless: list[tuple[Level, Problem]] = []
-        self.top = False  # whether the first is the hierarchy's own root
-        self.vanished = False
+    levels: list[Level] = []  # topmost first
+    problems: list[Problem] = []
+    limitless: list[tuple[Level, Problem]] = []
+    top: bool = False  # whether the first is the hierarchy's own root
+    vanished: bool = False
 
 
 def _read_once(pid: int | str, proc: str, root: str) -> tuple[Chain, bool]:
@@ -154,7 +152,7 @@ def _build(
         walk.top = True  # nothing limits the root of all groups, seen or not
     levels = walk.levels[::-1]
     cpuset = _fill_cpusets(version, entries, mounts, root, levels)
-    return Chain(hierarchy, path, levels, problems, walk.top, cpuset, view), walk.vanished
+    return Chain(hierarchy, path, tuple(levels), tuple(problems), walk.top, cpuset, view), walk.vanished
 
 
 def _has_no_bandwidth(walk: _Walk, proc: str) -> bool:
@@ -172,7 +170,7 @@ def _has_no_bandwidth(walk: _Walk, proc: str) -> bool:
 
 
 def _unknown(problems: list[Problem]) -> Chain:
-    return Chain("unknown", "", (), problems, False, view=View(0, "", (), readable=False))
+    return Chain("unknown", "", (), tuple(problems), False, view=View(0, "", (), readable=False))
 
 
 def _no_process(pid: int | str) -> ProcessLookupError:

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from go_health_hook.linux.kernel_files import Record
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from go_health_hook.linux.mountinfo import Mount
 
 # The kinds of a chain's problems; MALFORMED and TOO_LONG are for what the kernel never writes.
@@ -22,12 +20,12 @@ DELETED = "deleted"  # the process's group has been removed
 class Problem(Record):
     """Why a part of the chain is not known: `kind` is UNMOUNTED, HIDDEN … above, `place` a file or directory."""
 
-    __slots__ = ("kind", "place", "text")
+    kind: str
+    place: str
+    text: str
 
-    def __init__(self, kind: str, place: str, text: str) -> None:
-        self.kind = kind
-        self.place = clean(place)
-        self.text = clean(text)
+    def __post_init__(self) -> None:
+        self.place, self.text = clean(self.place), clean(self.text)
 
     def __str__(self) -> str:
         return f"{self.place}: {self.text}"
@@ -44,23 +42,12 @@ class Level(Record):
     weight      cpu.weight (v2) or cpu.shares (v1), or None; a share under contention, never a limit
     """
 
-    __slots__ = ("cpuset", "directory", "path", "period_us", "quota_us", "weight")
-
-    def __init__(
-        self,
-        path: str,
-        directory: str,
-        quota_us: int | None = None,
-        period_us: int | None = None,
-        cpuset: str | None = None,
-        weight: int | None = None,
-    ) -> None:
-        self.path = path
-        self.directory = directory
-        self.quota_us = quota_us
-        self.period_us = period_us
-        self.cpuset = cpuset
-        self.weight = weight
+    path: str
+    directory: str
+    quota_us: int | None = None
+    period_us: int | None = None
+    cpuset: str | None = None
+    weight: int | None = None
 
     @property
     def cpus(self) -> float | None:
@@ -81,16 +68,11 @@ class View(Record):
     readable    whether both files could be read and made sense
     """
 
-    __slots__ = ("foreign", "mounts", "path", "readable", "version")
-
-    def __init__(
-        self, version: int, path: str, mounts: tuple[Mount, ...], foreign: bool = False, readable: bool = True
-    ) -> None:
-        self.version = version
-        self.path = path
-        self.mounts = mounts
-        self.foreign = foreign
-        self.readable = readable
+    version: int
+    path: str
+    mounts: tuple[Mount, ...]
+    foreign: bool = False
+    readable: bool = True
 
 
 class Chain(Record):
@@ -106,25 +88,13 @@ class Chain(Record):
     problems    what could not be read; where there are any, no quota does not mean no limit
     """
 
-    __slots__ = ("complete", "cpuset", "hierarchy", "levels", "path", "problems", "view")
-
-    def __init__(
-        self,
-        hierarchy: str,
-        path: str,
-        levels: Iterable[Level] = (),
-        problems: Iterable[Problem] = (),
-        complete: bool = True,
-        cpuset: str | None = None,
-        view: View | None = None,
-    ) -> None:
-        self.hierarchy = hierarchy
-        self.path = path
-        self.levels = tuple(levels)
-        self.problems = tuple(problems)
-        self.complete = complete
-        self.cpuset = cpuset
-        self.view = view if view is not None else View(0, path, ())
+    hierarchy: str
+    path: str
+    levels: tuple[Level, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    complete: bool = True
+    cpuset: str | None = None
+    view: View = View(0, "", ())
 
     @property
     def version(self) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook.linux.kernel_files import TOO_LONG, Malformed, Record, number, one_line
+from go_health_hook.linux.kernel_files import TOO_LONG, Malformed, number, one_line
 from go_health_hook.linux.mountinfo import PATH_MAX, join_path, split_path
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -20,12 +21,9 @@ _CPUS_MAX = 1 << 16
 class Entry(Record):
     """A line of /proc/PID/cgroup. `hierarchy` is 0 for cgroup v2; `path` is relative to the reader's namespace."""
 
-    __slots__ = ("controllers", "hierarchy", "path")
-
-    def __init__(self, hierarchy: int, controllers: tuple[str, ...], path: str) -> None:
-        self.hierarchy = hierarchy
-        self.controllers = controllers
-        self.path = path
+    hierarchy: int
+    controllers: tuple[str, ...]
+    path: str
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from go_health_hook.linux import kernel_calls
 from go_health_hook.linux.deployments import Deployment, State, Unreadable, parse_json
 from go_health_hook.linux.image import ImageSystem
 from go_health_hook.linux.soft_reboot import in_first
+from go_health_hook.records import Record
 from go_health_hook.run import process
 from go_health_hook.text import clean
 
@@ -223,15 +224,12 @@ def _object(entry: dict[str, Any], key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-class Staged:
+class Staged(Record):
     """What is staged: `id`, whether its finalization is `locked`, and the file's `key` (device, inode)."""
 
-    __slots__ = ("id", "key", "locked")
-
-    def __init__(self, id: str, locked: bool, key: tuple[int, int] = (0, 0)) -> None:
-        self.id = id
-        self.locked = locked
-        self.key = key
+    id: str
+    locked: bool
+    key: tuple[int, int] = (0, 0)
 
 
 def read_staged() -> Staged | None:

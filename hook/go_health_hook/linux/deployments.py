@@ -8,11 +8,11 @@ import json
 import re
 
 from go_health_hook.errors import HookError
+from go_health_hook.records import Record
 from go_health_hook.text import clean, first_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from typing import Any
 
 # A commit, or the digest of an image (SHA-256 or SHA-512).
@@ -29,7 +29,7 @@ class Unreadable(HookError):
     """The state of the deployments cannot be read or changed; nothing is decided."""
 
 
-class Deployment:
+class Deployment(Record):
     """One deployment.
 
     `marks` are the finalization locks that it has: a locked deployment is not finalized at shutdown. `soft` says that a
@@ -38,40 +38,26 @@ class Deployment:
     rpm-ostree layered packages on, unless Go is among them. `title` is what people call it, where that is neither.
     """
 
-    __slots__ = (
-        *("base", "booted", "checksum", "digest", "live", "marks", "osname", "root", "serial", "soft", "staged"),
-        *("title", "version"),
-    )
+    osname: str
+    checksum: str
+    serial: int
+    booted: bool = False
+    staged: bool = False
+    marks: frozenset[str] = frozenset()
+    soft: bool = False
+    version: str = ""
+    digest: str = ""
+    live: str = ""
+    base: str = ""
+    title: str = ""
 
-    def __init__(
-        self,
-        osname: str,
-        checksum: str,
-        serial: int,
-        *,
-        booted: bool = False,
-        staged: bool = False,
-        marks: Iterable[str] = (),
-        soft: bool = False,
-        version: str = "",
-        digest: str = "",
-        live: str = "",
-        base: str = "",
-    ) -> None:
+    def __post_init__(self) -> None:
+        """Raises Unreadable where that is no deployment."""
+        osname, checksum, serial = self.osname, self.checksum, self.serial
         if not _CHECKSUM.match(checksum) or serial < 0 or osname in ("", ".", "..") or "/" in osname or "\0" in osname:
             raise Unreadable(f"not a deployment: {clean(osname)} {clean(checksum)}.{serial}")
-        self.osname = osname
-        self.checksum = checksum
-        self.serial = serial
-        self.booted = booted
-        self.marks = frozenset(marks)
-        self.staged = staged or bool(self.marks)
-        self.soft = soft
-        self.version = clean(version, 80)
-        self.digest = clean(digest, 100)
-        self.live = live
-        self.base = base
-        self.title = ""
+        self.staged = self.staged or bool(self.marks)
+        self.version, self.digest = clean(self.version, 80), clean(self.digest, 100)
         self.root = f"/ostree/deploy/{osname}/deploy/{checksum}.{serial}"
 
     @property
@@ -93,13 +79,10 @@ class Deployment:
         return f"{self.version} ({short})" if self.version else short
 
 
-class State:
+class State(Record):
     """The deployments in boot order."""
 
-    __slots__ = ("deployments",)
-
-    def __init__(self, deployments: Sequence[Deployment]) -> None:
-        self.deployments = list(deployments)
+    deployments: list[Deployment]
 
     @property
     def booted(self) -> Deployment | None:
@@ -151,7 +134,7 @@ def parse_ostree(text: str) -> list[Deployment]:
                         int(serial),
                         booted=mark == "*",
                         staged="(staged)" in marks,
-                        marks=[KEY] if "(finalization locked)" in marks else [],
+                        marks=frozenset({KEY} if "(finalization locked)" in marks else ()),
                         soft="(soft-reboot)" in marks,
                     )
                 )
@@ -212,7 +195,7 @@ def parse_bootc(status: object) -> list[Deployment]:
                 _field(place_of, "deploySerial", int),
                 booted=place == "booted",
                 staged=place == "staged",
-                marks=[KEY] if place == "staged" and _field(entry, "downloadOnly", bool, False) else [],
+                marks=frozenset({KEY} if place == "staged" and _field(entry, "downloadOnly", bool, False) else ()),
                 version=_field(image, "version", str, ""),
                 digest=_field(image, "imageDigest", str, ""),
             )

@@ -26,23 +26,6 @@ class Malformed(ValueError):
         self.kind = kind
 
 
-class Record:
-    """Fields by name, compared and shown by value."""
-
-    __slots__: tuple[str, ...] = ()
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
-
-    def __hash__(self) -> int:
-        return hash(tuple(getattr(self, name) for name in self.__slots__))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in self.__slots__)})"
-
-
 def read_file(path: str, limit: int = VALUE_MAX) -> bytes:
     """Read a file. Raises OSError, and Malformed for more than `limit` bytes."""
     return _drain(os.open(path, _READ), path, limit)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook.linux.kernel_files import TOO_LONG, Malformed, Record
+from go_health_hook.linux.kernel_files import TOO_LONG, Malformed
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -33,25 +34,13 @@ class Mount(Record):
     removed   whether its root has been removed: it shows nothing any more
     """
 
-    __slots__ = ("covered", "device", "options", "point", "removed", "root", "version")
-
-    def __init__(
-        self,
-        version: int,
-        root: str,
-        point: str,
-        options: tuple[str, ...],
-        device: tuple[int, int] = (0, 0),
-        covered: bool = False,
-        removed: bool = False,
-    ) -> None:
-        self.version = version
-        self.root = root
-        self.point = point
-        self.options = options
-        self.device = device
-        self.covered = covered
-        self.removed = removed
+    version: int
+    root: str
+    point: str
+    options: tuple[str, ...]
+    device: tuple[int, int] = (0, 0)
+    covered: bool = False
+    removed: bool = False
 
     def has(self, version: int, controller: str) -> bool:
         """Whether it shows the hierarchy of that version (v1: the one with that controller)."""
@@ -155,8 +144,6 @@ class _Table:
     its root. It is covered too if, on one of the mounts below it, something is mounted above the place of the next one.
     (At the same place there is never more than one.)
     """
-
-    __slots__ = ("mounts", "places", "reached")
 
     def __init__(self, data: bytes) -> None:
         self.mounts: dict[bytes, tuple[bytes, bytes]] = {}  # ID: parent's ID, mount point as written

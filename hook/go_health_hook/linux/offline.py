@@ -13,6 +13,8 @@ import re
 import shlex
 import stat
 
+from go_health_hook.records import Record
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,21 +45,22 @@ LETTERS = {
 NEVRA = re.compile(r"(?P<name>.+)-(?:(?P<epoch>\d+):)?(?P<version>[^-:]+)-(?P<release>[^-]+)\.(?P<arch>[^.-]+)")
 
 
-class Package:
+class Package(Record):
     """One package of a stored transaction: action as a letter, whether it comes in, and where its file may be."""
 
-    __slots__ = ("action", "coming", "evr", "full", "name", "places")
+    name: str
+    evr: str
+    full: str
+    action: str
+    places: list[Place]
 
-    def __init__(self, name: str, evr: str, full: str, action: str, places: list[Place]) -> None:
-        self.name = name
-        self.evr = evr
-        self.full = full  # name-epoch:version-release.arch
-        self.action = action
-        self.coming = action in "IUDR"
-        self.places = places
+    @property
+    def coming(self) -> bool:
+        """Whether it is to be there afterwards."""
+        return self.action in "IUDR"
 
 
-class Prepared:
+class Prepared(Record):
     """An update that waits for a reboot (`waits`), or that this boot applies.
 
     `packages` is empty where the client does not store them, and for an update that is being applied.
@@ -66,14 +69,11 @@ class Prepared:
     clients are graphical.
     """
 
-    __slots__ = ("client", "command", "packages", "reboot", "waits")
-
-    def __init__(self, client: str, packages: list[Package], command: list[str], reboot: str) -> None:
-        self.client = client
-        self.packages = packages
-        self.command = command
-        self.reboot = reboot
-        self.waits = True
+    client: str
+    packages: list[Package]
+    command: list[str]
+    reboot: str
+    waits: bool = True
 
     def again(self, *options: str) -> str:
         """Return what to type to prepare it again and to reboot into it; for PackageKit, to do without the reboot."""

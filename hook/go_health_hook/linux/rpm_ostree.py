@@ -6,6 +6,7 @@ from __future__ import annotations
 from go_health_hook import files
 from go_health_hook.linux import bus
 from go_health_hook.linux.deployments import GO_PACKAGES, Deployment, State, Unreadable, parse_rpm_ostree
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -24,15 +25,15 @@ SETTINGS = "/etc/rpm-ostreed.conf"
 MAX_BYTES = 1 << 20
 
 
-class Change:
+class Change(Record):
     """A package that differs between two deployments: its name, and its version before and after ("" where absent)."""
 
-    __slots__ = ("after", "before", "name")
+    name: str
+    before: str
+    after: str
 
-    def __init__(self, name: str, before: str, after: str) -> None:
-        self.name = clean(name, 80)
-        self.before = clean(before, 80)
-        self.after = clean(after, 80)
+    def __post_init__(self) -> None:
+        self.name, self.before, self.after = (clean(text, 80) for text in (self.name, self.before, self.after))
 
     def __str__(self) -> str:
         if self.before and self.after:
@@ -40,19 +41,16 @@ class Change:
         return f"{self.name} {self.after} added" if self.after else f"{self.name} {self.before} removed"
 
 
-class Update:
+class Update(Record):
     """The update that waits, as rpm-ostree knows it.
 
     `state` are the deployments, `changes` Go's packages that would change, each once. `checksum` is the commit of the
     update in the cache, empty where there is none.
     """
 
-    __slots__ = ("changes", "checksum", "state")
-
-    def __init__(self, state: State, changes: Sequence[Change], checksum: str) -> None:
-        self.state = state
-        self.changes = list(changes)
-        self.checksum = checksum
+    state: State
+    changes: Sequence[Change]
+    checksum: str
 
 
 class Inquiry:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -29,17 +30,14 @@ KEY_PATHS = ("", "/bin/go", "/VERSION", "/go.env", "/pkg/tool", "/src/runtime", 
 KEY_DIRECTORIES = ("/src/runtime/race", "/pkg", "/pkg/include", "/misc", "/doc", "/test")
 
 
-class Owner:
+class Owner(Record):
     """A package that owns files of a GOROOT."""
 
-    __slots__ = ("evr", "name", "nevra", "source", "version")
-
-    def __init__(self, name: str, nevra: str, evr: str, version: str, source: str) -> None:
-        self.name = name
-        self.nevra = nevra
-        self.evr = evr
-        self.version = version
-        self.source = source  # the source package's file name
+    name: str
+    nevra: str
+    evr: str
+    version: str
+    source: str  # the source package's file name
 
     @property
     def source_name(self) -> str:
@@ -51,19 +49,16 @@ class Owner:
         return [self.name, self.nevra, self.evr, self.version, self.source]
 
 
-class Ownership:
+class Ownership(Record):
     """Who owns a GOROOT. `go` is the owner of bin/go; `reason` says why nothing is known, and then all else is empty.
 
     `headers` are rpm's own, of each package.
     """
 
-    __slots__ = ("go", "headers", "packages", "reason")
-
-    def __init__(self, reason: str = "") -> None:
-        self.reason = reason
-        self.packages: list[Owner] = []
-        self.go: Owner | None = None
-        self.headers: list[Any] = []
+    reason: str = ""
+    packages: list[Owner] = []
+    go: Owner | None = None
+    headers: list[Any] = []
 
     @property
     def family(self) -> list[Owner]:

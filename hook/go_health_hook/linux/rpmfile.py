@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 class Package:
     """An rpm file and its header."""
 
-    __slots__ = ("aliases", "fd", "files", "header", "owner", "path", "payload")
-
     def __init__(self, rpm: Any, ts: Any, path: str) -> None:
         self.path = path
         self.fd = open_regular(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from go_health_hook import files as bounded
-from go_health_hook.linux.kernel_files import Record
+from go_health_hook.records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +37,10 @@ class Unit(Record):
               to the cgroup
     """
 
-    __slots__ = ("files", "name", "set_by", "uid")
-
-    def __init__(self, name: str, uid: int | None, files: Iterable[str] = (), set_by: str = "") -> None:
-        self.name = name
-        self.uid = uid
-        self.files = tuple(files)
-        self.set_by = set_by
+    name: str
+    uid: int | None
+    files: Sequence[str] = ()
+    set_by: str = ""
 
 
 def show(

@@ -30,8 +30,6 @@ class Command:
     `helpers` are the names of those that come before; `asked` are the options that an old bubblewrap may not know.
     """
 
-    __slots__ = ("argv", "asked", "env", "helpers", "mark", "options", "scratch", "status_read", "status_write")
-
     def __init__(self, argv: Sequence[str], env: dict[str, str], sandbox: Sandbox | None) -> None:
         """Raises Unsandboxed and OSError."""
         self.argv = list(argv)

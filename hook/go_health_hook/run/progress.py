@@ -13,6 +13,7 @@ import threading
 import time
 
 from go_health_hook.deadline import IDLE, RAN
+from go_health_hook.records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,31 +34,25 @@ MAX_PROCESSES = 500
 LOOKING, WORK = "-", 0.01
 
 
-class Thread:
+class Thread(Record):
     """A thread at one moment: seconds it has run and has waited for a CPU, and its state's letter."""
 
-    __slots__ = ("ran", "state", "waited")
-
-    def __init__(self, ran: float, waited: float, state: str) -> None:
-        self.ran = ran
-        self.waited = waited
-        self.state = state
+    ran: float
+    waited: float
+    state: str
 
 
-class Process:
+class Process(Record):
     """A process at one moment: its threads, its CPU seconds with those of ended children, and what it has read.
 
     `faults` are its major faults. `read` is what it has read, in bytes, where it is in state D; None where that may not
     be known.
     """
 
-    __slots__ = ("cpu", "faults", "read", "threads")
-
-    def __init__(self, threads: dict[int, Thread], cpu: float = 0.0, faults: int = 0, read: int | None = None) -> None:
-        self.threads = threads
-        self.cpu = cpu
-        self.faults = faults
-        self.read = read
+    threads: dict[int, Thread]
+    cpu: float = 0.0
+    faults: int = 0
+    read: int | None = None
 
     def any_in(self, state: str) -> bool:
         """Whether a thread of it is in that state."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 
+from go_health_hook.records import Record
 from go_health_hook.text import first_line
 
 TYPE_CHECKING = False
@@ -14,38 +15,23 @@ if TYPE_CHECKING:
 MAX_OUTPUT = 1 << 20
 
 
-class Result:
+class Result(Record):
     """How a program ended. `status` is its exit status, or None when it was killed, cut off or never started.
 
     `repeat` runs a toolchain's program once more, the same way; None for other programs.
     """
 
-    __slots__ = (
-        "argv",
-        "elapsed_s",
-        "error",
-        "overflow",
-        "repeat",
-        "sandbox",
-        "signal",
-        "status",
-        "stderr",
-        "stdout",
-        "timed_out",
-    )
-
-    def __init__(self, argv: Sequence[str]) -> None:
-        self.argv = list(argv)
-        self.status: int | None = None
-        self.signal: int | None = None
-        self.stdout = b""
-        self.stderr = b""
-        self.timed_out = False
-        self.overflow = False
-        self.error = ""
-        self.sandbox = ""
-        self.elapsed_s = 0.0
-        self.repeat: Callable[[], Result] | None = None
+    argv: Sequence[str]
+    status: int | None = None
+    signal: int | None = None
+    stdout: bytes = b""
+    stderr: bytes = b""
+    timed_out: bool = False
+    overflow: bool = False
+    error: str = ""
+    sandbox: str = ""
+    elapsed_s: float = 0.0
+    repeat: Callable[[], Result] | None = None
 
     @property
     def ok(self) -> bool:

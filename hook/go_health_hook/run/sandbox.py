@@ -10,6 +10,7 @@ import stat
 
 from go_health_hook import files
 from go_health_hook.errors import NotJudged
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ class Unsandboxed(NotJudged):
     """This machine cannot shut a program in, so it was not run: that says nothing about the program."""
 
 
-class Sandbox:
+class Sandbox(Record):
     """What a toolchain program sees of a root, read-only, with `binds` of (host path, path inside) laid over it.
 
     Of the root it is /usr, what loading a program takes, and `paths`. With bubblewrap it is a view of its own, without
@@ -45,21 +46,11 @@ class Sandbox:
     where there is no view. `writable` is a directory of the host, owned by nobody, bound read-write at /tmp/writable.
     """
 
-    __slots__ = ("binds", "helpers", "paths", "root", "writable")
-
-    def __init__(
-        self,
-        root: str = "/",
-        binds: Sequence[tuple[str, str]] = (),
-        helpers: Sequence[tuple[str, str]] = (),
-        writable: str = "",
-        paths: Sequence[str] = (),
-    ) -> None:
-        self.root = root
-        self.binds = list(binds)
-        self.helpers = list(helpers)
-        self.writable = writable
-        self.paths = list(paths)
+    root: str = "/"
+    binds: Sequence[tuple[str, str]] = ()
+    helpers: Sequence[tuple[str, str]] = ()
+    writable: str = ""
+    paths: Sequence[str] = ()
 
     @property
     def needs_view(self) -> bool:
