@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.dnf_gate import settings, transaction
 
+from go_health_hook.deadline import Clock, Deadline
+from go_health_hook.gates import _dnf_incoming
+from go_health_hook.gates._dnf_judge import Answer, Survey, Task
 from go_health_hook.go import incoming, unpack
 from go_health_hook.linux.rpmdb import Owner, Ownership
 
@@ -133,3 +137,40 @@ def test_incoming_without_a_view_is_judged_where_it_lies() -> None:
     plan.directory, plan.stays = "/var/cache/x", ["src"]
     subject, goroot = plan.subject(in_a_view=False)
     assert (goroot, subject.binds) == ("/var/cache/x/root", [])
+
+
+def test_reaches_counts_folders_as_a_whole() -> None:
+    folders = [HOME, "/usr/share/golang/src"]
+    for directory, reached in (
+        (f"{HOME}/", True),
+        (f"{HOME}/pkg/tool/linux_amd64/", True),
+        ("/usr/share/golang/src/runtime/", True),
+        ("/usr/lib/golang-other/", False),
+        ("/usr/share/golang/", False),
+        ("/usr/bin/", False),
+    ):
+        assert incoming.reaches({"dirnames": ["/usr/share/doc/", directory]}, folders) is reached, directory
+    assert not incoming.reaches({"dirnames": None}, folders)
+
+
+@pytest.mark.parametrize(("more", "rounds"), [([], 1), (["/x/acme-tools.rpm"], 2)])
+def test_veto_is_judged_again_with_parts_of_other_packages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: list[str], rounds: int
+) -> None:
+    seen: list[list[str]] = []
+
+    def of_all(task: object, files: list[str], *more: object) -> tuple[list[Answer], set[str]]:
+        seen.append(files)
+        return [Answer(1, "broken") if len(seen) == 1 else Answer()], {HOME}
+
+    monkeypatch.setattr(_dnf_incoming, "_files", lambda task: {"acme-go": "/x/acme-go.rpm"})
+    monkeypatch.setattr(_dnf_incoming, "_can_view", lambda deadline: True)
+    monkeypatch.setattr(_dnf_incoming, "_of_all", of_all)
+    monkeypatch.setattr(_dnf_incoming, "_parts", lambda task, known, folders: more)
+    stages: list[str] = []
+    task = Task(transaction({}), Survey(), set(), True, False)
+    deadline = Deadline(5, ceiling=60)
+    answers = _dnf_incoming.judge(task, settings(tmp_path), deadline, Clock(), lambda name, *_: stages.append(name))
+    assert [a.message for a in answers] == ([""] if more else ["broken"])
+    assert len(seen) == rounds and stages[0] == "searching"
+    assert seen[-1] == ["/x/acme-go.rpm", *more]

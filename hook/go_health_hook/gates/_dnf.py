@@ -37,6 +37,7 @@ GRACE = 0.2  # the worker answers for its own time-outs; one that has not done s
 ANNOUNCE = {"motd": True, "journal": True, "metrics-directory": ""}  # where the configuration cannot be used
 LATE = {
     "reading": "the incoming Go is not judged: time ran out while it was read out of its packages",
+    "searching": "the incoming Go is not judged: time ran out while the other packages were searched for parts of it",
     "libraries": "Go is not judged: time ran out while the packages of this transaction were searched for a library",
 }
 

@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 from go_health_hook.deadline import Clock, Deadline
-from go_health_hook.gates._dnf_judge import Answer, decide, excuse_libraries, in_force, sound_before
+from go_health_hook.errors import EXIT_BLOCK
+from go_health_hook.gates._dnf_judge import MOST_SECONDS, Answer, decide, excuse_libraries, in_force, sound_before
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, Examination, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from go_health_hook.config import Config
     from go_health_hook.gates._dnf_judge import Task
     from go_health_hook.go.incoming import Incoming
+
+# To read the headers of all other packages (a release upgrade has thousands).
+SEARCH_SECONDS = 20.0
 
 
 def worst(answers: Sequence[Answer]) -> Answer:
@@ -33,13 +37,39 @@ def worst(answers: Sequence[Answer]) -> Answer:
 def judge(
     task: Task, settings: Config, deadline: Deadline, clock: Clock, stage: Callable[[str, str, Deadline], None]
 ) -> list[Answer]:
-    """Return an answer for every Go that the transaction touches, up to the first veto. Raises CannotLook, NotFound."""
+    """Return an answer for every Go that the transaction touches, up to the first veto. Raises CannotLook, NotFound.
+
+    Before a veto, all other packages of the transaction are searched for parts of that Go: a vendor may have moved the
+    tools or the sources to a package of another name and version, which the updater does not tell.
+    """
+    files = _files(task)
+    in_a_view = _can_view(deadline)
+    answers, folders = _of_all(task, list(files.values()), in_a_view, settings, deadline, clock, stage)
+    if any(answer.message and answer.status == EXIT_BLOCK for answer in answers):
+        stage("searching", "incoming", Deadline(SEARCH_SECONDS))
+        more = _parts(task, files, folders)
+        if more:
+            again = Deadline(deadline.budget, ceiling=min(deadline.ceiling, MOST_SECONDS - deadline.elapsed()))
+            stage("reading", "incoming", again)
+            answers, _ = _of_all(task, [*files.values(), *more], in_a_view, settings, again, clock, stage)
+    return answers
+
+
+def _of_all(
+    task: Task,
+    files: Sequence[str],
+    in_a_view: bool,
+    settings: Config,
+    deadline: Deadline,
+    clock: Clock,
+    stage: Callable[[str, str, Deadline], None],
+) -> tuple[list[Answer], set[str]]:
+    """Return an answer for every Go in these files, up to the first veto, and the folders in which they are."""
     from go_health_hook.go import incoming, unpack
 
-    files = _files(task)
     leaving = [item.full for item in task.transaction.items if not item.coming]
-    in_a_view = _can_view(deadline)
     answers: list[Answer] = []
+    folders: set[str] = set()
     homes = [task.survey.goroot]
     while homes and not any(answer.message for answer in answers):
         unpack.forget(task.token)
@@ -47,6 +77,7 @@ def judge(
         laid = incoming.lay_out(files, leaving, homes.pop(0), in_a_view, task.token)
         if laid is None:
             break
+        folders |= set(laid.folders)
         if not answers:
             homes += laid.others
         else:
@@ -54,11 +85,11 @@ def judge(
         judging = Deadline(deadline.budget, ceiling=deadline.ceiling - deadline.elapsed(), clock=clock)
         stage("judging", "incoming", judging)
         answers.append(_of_incoming(task, laid, in_a_view, settings, judging, stage))
-    return answers
+    return answers, folders
 
 
-def _files(task: Task) -> list[str]:
-    """Return the files of the incoming packages that may be Go's. Raises CannotLook, NotFound."""
+def _files(task: Task) -> dict[str, str]:
+    """Return the files of the incoming packages that may be Go's, by full name. Raises CannotLook, NotFound."""
     from go_health_hook.gates._libraries import NotFound
     from go_health_hook.go import unpack
     from go_health_hook.linux import rpmfile
@@ -72,7 +103,22 @@ def _files(task: Task) -> list[str]:
         raise NotFound(missing)
     if missing:
         raise unpack.CannotLook(f"the file of {clean(missing[0])} was not found")
-    return list(files.values())
+    return files
+
+
+def _parts(task: Task, known: Mapping[str, str], folders: set[str]) -> list[str]:
+    """Return the files of further incoming packages that have something in these folders. Raises NotFound."""
+    from go_health_hook.gates._libraries import NotFound
+    from go_health_hook.go import incoming
+    from go_health_hook.linux import rpmfile
+
+    wanted = [item.full for item in task.transaction.coming if item.full not in known]
+    files = rpmfile.locate({full: task.places.get(full, []) for full in wanted})
+    missing = [full for full in wanted if full not in files]
+    if missing and not task.last:
+        raise NotFound(missing)
+    found = [(path, rpmfile.header_of(path)) for path in files.values()]
+    return [path for path, header in found if header is not None and incoming.reaches(header, folders)]
 
 
 def _can_view(deadline: Deadline) -> bool:

@@ -43,7 +43,8 @@ class Incoming(Record):
     `before` is the version of the package that has the go command now, or empty. `problem` says why it cannot be a
     working toolchain, found from the headers alone. `names` are the incoming packages of that source, those included
     that have no file in GOROOT and may ask for exactly this release. `notes` are for the record. `others` are further
-    places to which the transaction brings a Go, each to be laid out by itself.
+    places to which the transaction brings a Go, each to be laid out by itself. `folders` are GOROOT and the folders
+    that its links lead to.
     """
 
     goroot: str
@@ -55,6 +56,7 @@ class Incoming(Record):
     problem: str = ""
     notes: list[str] = []
     others: list[str] = []
+    folders: list[str] = []
 
     def subject(self, in_a_view: bool) -> tuple[Subject, str]:
         """The subject to judge and its GOROOT: at the final path in a view of its own, else where it lies."""
@@ -119,6 +121,7 @@ def lay_out(paths: Sequence[str], leaving: Iterable[str], goroot: str, in_a_view
         incoming = _compose(rpm, chosen, names, set(leaving), home, in_a_view, token)
         if incoming is not None:
             incoming.others = others
+            incoming.folders = [home, *sorted({folder for p in packages for folder in p.aliases})]
         return incoming
     except (OSError, rpm.error) as error:
         raise CannotLook(clean(str(error))) from None
@@ -147,6 +150,12 @@ def _links_out(package: Package, home: str) -> Iterator[tuple[str, str]]:
             folder = os.path.normpath(os.path.join(home, target))
             if not f"{folder}/".startswith(f"{home}/") and not f"{home}/".startswith(f"{folder.rstrip('/')}/"):
                 yield folder, name
+
+
+def reaches(header: Any, folders: Iterable[str]) -> bool:
+    """Return whether a package has files in one of the folders or below it."""
+    tops = tuple(f"{folder}/" for folder in folders)
+    return any(str(directory).startswith(tops) for directory in header["dirnames"] or [])
 
 
 def _has_below(package: Package, home: str) -> bool:
