@@ -18,7 +18,7 @@ from go_health_hook.linux import cgroup
 from go_health_hook.linux.cgroup_chain import Chain
 from go_health_hook.records import Record
 from go_health_hook.run import sandbox, scratch
-from go_health_hook.run.worker import LOOK, Worker, unless_stuck
+from go_health_hook.run.worker import LOOK, Worker, has_own_proc, unless_stuck
 from go_health_hook.text import clean
 from go_health_hook.verdict import ERROR, FAIL, LIMIT_CHECKS, NOT_JUDGED, OFF, PASS, SKIP, TIMEOUT, Examination, Finding
 
@@ -197,6 +197,13 @@ def _work(
     root = os.path.realpath(subject.root)
     if not os.path.isdir(root):
         send(("unusable", f"{clean(subject.root)} is not a directory"))
+        return
+    if not has_own_proc():
+        lacking = NotJudged(
+            "/proc is not mounted here, or that of another PID namespace", hint="mount -t proc proc /proc"
+        )
+        for check in wanted:
+            _send(send, check.name, _mishap(lacking), 0.0)
         return
     subject.root = root
     configured = config.get("toolchain", "goroot")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_INTERRUPTED, HookError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 def run(main: Callable[[], int]) -> int:
     """Return `main`'s exit status, or the one of the error that ended it, which is printed in one line on stderr."""
     open_standard_streams()
+    # A caller that ignores it would have the kernel reap our children, and their statuses would be lost (wait(2)).
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         return main()
     except HookError as error:

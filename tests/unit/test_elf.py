@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -120,3 +123,38 @@ def test_segments_and_end_of_both_classes() -> None:
         assert elf.problem("x", executable.read, 0x100) == "" or "is for arm" in elf.problem(
             "x", executable.read, 0x100
         )
+
+
+def judged(data: bytes) -> str:
+    return elf.problem("go", lambda size, offset: data[offset : offset + size], len(data))
+
+
+def header(machine: int) -> bytes:
+    return b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, *[0] * 10)
+
+
+@pytest.mark.parametrize(
+    ("entry", "runs"),
+    [
+        ("enabled\ninterpreter /usr/bin/qemu-aarch64\nflags: F\noffset 0\nmagic {}\nmask {}\n", True),
+        ("disabled\ninterpreter /usr/bin/qemu-aarch64\noffset 0\nmagic {}\nmask {}\n", False),
+        ("enabled\ninterpreter /usr/bin/wine\nextension .exe\n", False),
+        ("enabled\noffset 4\nmagic {}\nmask {}\n", False),
+    ],
+)
+def test_problem_machine_that_the_kernel_emulates_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, runs: bool
+) -> None:
+    foreign = 183 if os.uname().machine == "x86_64" else 62
+    data = header(foreign)
+    magic = data[:18].hex() + struct.pack("<H", foreign).hex()
+    (tmp_path / "qemu").write_text(entry.format(magic, "ff" * 7 + "00" * 9 + "feff" + "ffff"))
+    monkeypatch.setattr(elf, "BINFMT", str(tmp_path))
+    assert (not judged(data)) is runs
+
+
+def test_problem_machine_that_calls_itself_32_bit_may_run_64_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elf.os, "uname", lambda: SimpleNamespace(machine="i686"))
+    monkeypatch.setattr(elf, "BINFMT", "/nonexistent")
+    for machine, runs in ((62, True), (3, True), (183, False)):
+        assert (not judged(header(machine))) is runs

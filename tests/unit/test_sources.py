@@ -125,3 +125,28 @@ def test_goenv_another_toolchain_is_elsewhere(value: str) -> None:
 
 def test_goenv_its_own_version_is_not_elsewhere() -> None:
     assert not goenv.elsewhere({"GOTOOLCHAIN": "go1.27.3+auto"}, parse_version("go1.27.3"))
+
+
+SYSLIST = 'var KnownArch = map[string]bool{\n\t"amd64":   true,\n\t"arm64": true,\n}\nvar KnownOS = {"linux": true}\n'
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"GOARCH": "arm64", "GOOS": "linux"}, ""),
+        ({"GOARCH": ""}, ""),
+        ({"GOARCH": "amd64\r"}, "GOARCH=amd64\r"),
+        ({"GOOS": "Linux"}, "GOOS=Linux"),
+    ],
+)
+def test_goenv_unknown_platform_is_named(settings: dict[str, str], expected: str) -> None:
+    assert goenv.unknown_platform(settings, SYSLIST) == expected
+
+
+def test_goenv_platform_without_a_list_is_not_judged() -> None:
+    assert not goenv.unknown_platform({"GOARCH": "amd64\r"}, "")
+
+
+@pytest.mark.parametrize(("path", "expected"), [("/srv/go", False), ("$HOME/go", True), ("~/go", True)])
+def test_goenv_gopath_that_is_not_absolute_is_asked_of_go(path: str, expected: bool) -> None:
+    assert goenv.unusual({"GOPATH": path}) is expected

@@ -77,3 +77,22 @@ def test_worker_that_is_ended_keeps_nobody_waiting_for_a_dead_disk(monkeypatch: 
     worker = Worker(lambda send: signal.pause())
     assert [*worker.messages(Deadline(0.05))] == []
     worker.close()
+
+
+def test_children_of_another_pid_namespace_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its numbers name other processes, and what is listed may be killed."""
+    worker = Worker(lambda send: signal.pause())
+    assert worker.pid in worker_module.children(os.getpid())
+    monkeypatch.setattr(worker_module, "has_own_proc", lambda: False)
+    assert worker_module.children(os.getpid()) == []
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.close()
+
+
+def test_worker_without_proc_and_devices_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> list[str]:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "devnull", "/nonexistent/null")
+    monkeypatch.setattr(os, "listdir", missing)
+    assert bounded(lambda: 7, Deadline(60), "late") == 7

@@ -27,6 +27,7 @@ class Case(NamedTuple):
     prints a line, with `path` as the search path; it is tried, so it cannot be wrong for long. `says` are words of the
     finding that decides, and `never` words that no finding may have. The program imports `program` besides fmt.
     `cure` finds a remedy in what the hook says (its first group); done as it stands, it leaves what `cured` says.
+    `by` is the command that starts the hook, as an updater might be started.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Case(NamedTuple):
     program: str = "fmt"
     cure: str = ""
     cured: str = ""
+    by: tuple[str, ...] = ()
 
 
 # Remedies to be typed as they stand.
@@ -65,13 +67,15 @@ def case(
     program: str = "fmt",
     cure: str = "",
     cured: str = HEALTHY,
+    by: tuple[str, ...] = (),
 ) -> Callable[[Callable[[World], object]], Callable[[World], object]]:
     """Put the function that makes a machine into the zoo, by its name."""
 
     def keep(make: Callable[[World], object]) -> Callable[[World], object]:
         name = make.__name__.replace("_", "-")
         assert name not in CASES, name
-        CASES[name] = Case(name, make, source, expected, works, releases, user, path, says, never, program, cure, cured)
+        words = (says, never, program, cure, cured, by)
+        CASES[name] = Case(name, make, source, expected, works, releases, user, path, *words)
         return make
 
     return keep
@@ -79,6 +83,6 @@ def case(
 
 def collected() -> dict[str, Case]:
     """Every case, in the order of the files."""
-    from tests.zoo import absent, damage, layouts, mixtures, owners, settings  # noqa: F401
+    from tests.zoo import absent, damage, layouts, mixtures, owners, settings, surroundings  # noqa: F401
 
     return CASES

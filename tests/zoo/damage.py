@@ -87,6 +87,11 @@ def source_cut_short(world: World) -> None:
     world.write(path, path.read_bytes()[:20_000])
 
 
+@case("a full disk during an update: VERSION is empty, which nothing but the archive's tools reads", HEALTHY, True)
+def version_file_is_empty(world: World) -> None:
+    world.write(world.unpack() / "VERSION", "")
+
+
 @case("https://github.com/golang/go/issues/68107: a trimmed go that was moved away from its tree", BROKEN, False)
 def go_moved_away_from_its_tree(world: World) -> None:
     goroot = world.unpack()

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.zoo.case import ALL, HEALTHY, SOME, case
+from tests.zoo.case import ALL, HEALTHY, NOT_JUDGED, SOME, case
 from tests.zoo.world import SCRATCH, run
 
 if TYPE_CHECKING:
@@ -208,6 +208,44 @@ def tools_for_another_machine_too(world: World) -> None:
 def reached_by_a_link_of_its_own(world: World) -> None:
     world.unpack()
     world.link("/opt/only/go", "/usr/local/go/bin/go")
+
+
+@case("https://github.com/mvdan/gofumpt in the place of gofmt, built with another Go", HEALTHY, True)
+def other_formatter_in_the_place_of_gofmt(world: World) -> None:
+    goroot = world.unpack()
+    other = world.unpack("/opt/go1.25.5", "1.25.5")
+    world.write("/srv/gofumpt/go.mod", "module mvdan.cc/gofumpt\n\ngo 1.21\n")
+    world.write(
+        "/srv/gofumpt/main.go", 'package main\n\nimport ("io"; "os")\nfunc main() { io.Copy(os.Stdout, os.Stdin) }\n'
+    )
+    environment = "setpriv --reuid=1000 --regid=1000 --clear-groups env HOME=/home/alice GOCACHE=/mnt/cache"
+    build = f"{environment} GOTOOLCHAIN=local {other}/bin/go build -o /mnt/built/gofumpt ."
+    world.shell(f"cd /srv/gofumpt; {build}; cp /mnt/built/gofumpt {goroot}/bin/gofmt")
+
+
+@case("https://nixos.org/manual/nixpkgs: makeWrapper puts a script in the place of the go command", HEALTHY, True)
+def wrapper_in_the_place_of_go(world: World) -> None:
+    goroot = world.unpack()
+    (goroot / "bin/go").rename(goroot / "bin/.go-wrapped")
+    script = f'#!/bin/sh\nexport GOROOT={goroot}\nexec {goroot}/bin/.go-wrapped "$@"\n'
+    world.write(goroot / "bin/go", script, 0o755)
+
+
+@case("a wrapper in the place of the go command that reads settings of the house", NOT_JUDGED, True,
+      says=("the check's view has no /etc/golang/house.sh",))  # fmt: skip
+def wrapper_that_reads_settings(world: World) -> None:
+    wrapper_in_the_place_of_go(world)
+    world.write("/etc/golang/house.sh", "export GOFLAGS=-buildvcs=false\n")
+    go = Path("/usr/local/go/bin/go")
+    world.write(go, go.read_text().replace("export", ". /etc/golang/house.sh\nexport", 1), 0o755)
+
+
+@case("a wrapper in the place of the go command that writes a log", NOT_JUDGED, True)
+def wrapper_that_writes_a_log(world: World) -> None:
+    wrapper_in_the_place_of_go(world)
+    world.shell("mkdir -m 1777 /srv/log")
+    go = Path("/usr/local/go/bin/go")
+    world.write(go, go.read_text().replace("export", "echo used >>/srv/log/$(id -u)\nexport", 1), 0o755)
 
 
 @case("https://github.com/golang/go/issues/60983: GOROOT in /opt", HEALTHY, True)

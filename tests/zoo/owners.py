@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import struct
 from typing import TYPE_CHECKING
 
 from tests.zoo.case import NOT_JUDGED, NOT_WRITABLE, READABLE, SILENT, case
@@ -144,6 +146,18 @@ def closed_folder_within_usr(world: World) -> None:
     world.unpack("/usr/local/dev/go")
     world.shell("chown 0:986 /usr/local/dev; chmod 0750 /usr/local/dev")
     world.link("/usr/local/bin/go", "../dev/go/bin/go")
+
+
+@case("https://man7.org/linux/man-pages/man5/acl.5.html: an access list closes a folder of sources", NOT_JUDGED, True,
+      says=("it is there for root",))  # fmt: skip
+def access_list_closes_sources(world: World) -> None:
+    world.unpack()
+    # The owner, user nobody and the hook's own user, who get nothing, the group, the mask, others (posix_acl_xattr.h).
+    users = {65534, *(entry.pw_uid for entry in pwd.getpwall() if entry.pw_name == "go-health-hook")}
+    anybody = 0xFFFFFFFF
+    entries = [(1, 7, anybody), *((2, 0, uid) for uid in sorted(users)), (4, 5, anybody), (16, 7, anybody)]
+    text = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in [*entries, (32, 5, anybody)])
+    os.setxattr("/usr/local/go/src/crypto/x509", "system.posix_acl_access", text)
 
 
 @case("a mount without the right to execute", NOT_JUDGED, False)

@@ -125,6 +125,28 @@ def goenv_without_modules(world: World) -> None:
     world.go_env("GO111MODULE=off\nGOTOOLCHAIN=local\nGOPATH=/srv/gopath\n")
 
 
+@case(f"{TOOLCHAIN}: another release, which is on the search path", HEALTHY, True, SOME)
+def goenv_names_another_release_that_is_here(world: World) -> None:
+    world.unpack()
+    world.unpack("/opt/go1.24.11", "1.24.11")
+    world.link("/usr/local/bin/go1.24.11", "/opt/go1.24.11/bin/go")
+    world.go_env(f"{STOCK}GOTOOLCHAIN=go1.24.11+path\n")
+
+
+@case("https://pkg.go.dev/cmd/go: GOFLAGS with a file of the house", HEALTHY, True)
+def goenv_with_an_overlay(world: World) -> None:
+    world.unpack()
+    world.write("/etc/golang/overlay.json", '{"Replace":{}}\n')
+    world.go_env(f"{STOCK}GOTOOLCHAIN=local\nGOFLAGS=-overlay=/etc/golang/overlay.json\n")
+
+
+@case("https://pkg.go.dev/cmd/go: GOTMPDIR of a disk that is not mounted", HEALTHY, False,
+      says=("GOTMPDIR=/srv/scratch",), cure=r"(mkdir -m 1777 /srv/scratch)")  # fmt: skip
+def goenv_with_a_temporary_directory_that_is_missing(world: World) -> None:
+    world.unpack()
+    world.go_env(f"{STOCK}GOTOOLCHAIN=local\nGOTMPDIR=/srv/scratch\n")
+
+
 @case("https://github.com/golang/go/issues/57179: GOROOT/go.env is missing", HEALTHY, True)
 def goenv_is_missing(world: World) -> None:
     (world.unpack() / "go.env").unlink()
@@ -209,6 +231,24 @@ def goenv_flags_that_are_none(world: World) -> None:
 def goenv_unknown_flag(world: World) -> None:
     world.unpack()
     world.go_env(f"{STOCK}GOFLAGS=-nosuchflag\n")
+
+
+@case("an editor on Windows: a carriage return behind GOARCH", BROKEN, False, SOME, says=("GOARCH=amd64",))
+def goenv_platform_with_a_carriage_return(world: World) -> None:
+    world.unpack()
+    world.go_env("GOTOOLCHAIN=local\nGOARCH=amd64\r\n")
+
+
+@case("https://go.dev/doc/install/source: GOOS of no known value", BROKEN, False, SOME, says=("GOOS=Linux",))
+def goenv_unknown_system(world: World) -> None:
+    world.unpack()
+    world.go_env("GOTOOLCHAIN=local\nGOOS=Linux\n")
+
+
+@case("https://pkg.go.dev/cmd/go: GOPATH as a shell would have it", BROKEN, False, SOME, says=("GOPATH entry",))
+def goenv_gopath_that_is_not_absolute(world: World) -> None:
+    world.unpack()
+    world.go_env("GOTOOLCHAIN=local\nGOPATH=$HOME/go\n")
 
 
 @case("https://pkg.go.dev/cmd/go: GO111MODULE of no known value", BROKEN, False, says=("GO111MODULE",))

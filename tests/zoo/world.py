@@ -123,7 +123,7 @@ def builds(case: Case) -> tuple[bool, str]:
 
 def judged(hook: str, case: Case) -> dict[str, Any]:
     """The report of the hook, and what an updater that calls it would do."""
-    done = run(hook, "--json", "--dry-run", "--budget", "20", timeout=120)
+    done = run(*case.by, hook, "--json", "--dry-run", "--budget", "20", timeout=120)
     if not done.stdout:
         return {"error": done.stderr[-2000:]}
     report = json.loads(done.stdout)

@@ -15,6 +15,8 @@ Each remedy has a key, by which a gate may put its updater's words in its place:
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 
 from go_health_hook.checks._owners import owners
@@ -22,6 +24,8 @@ from go_health_hook.errors import HookError
 from go_health_hook.go import trust
 from go_health_hook.linux import image
 from go_health_hook.run import control
+from go_health_hook.run.sandbox import host
+from go_health_hook.run.view import ETC, SYSTEM
 from go_health_hook.text import clean
 from go_health_hook.verdict import FAIL, NOT_JUDGED, TIMEOUT, WARN, Finding, Outcome
 
@@ -111,13 +115,19 @@ def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -
     """Return a finding that does not judge, where a failure is explained by something else than the toolchain."""
     said = (result.stderr[:65536] + result.stdout[:65536]).decode("utf-8", "replace")
     if "ermission denied" in said or "Operation not permitted" in said:
-        goroot = shlex.quote(clean(context.toolchain.goroot))
-        remedy = f"let other users read it (chmod -R o+rX {goroot}), or see what denies it: ausearch -m avc"
+        goroot = clean(context.toolchain.goroot)
+        remedy = "see what denies it: getfacl, ausearch -m avc"
+        if f"{goroot}/" in said or "/" not in said:
+            remedy = f"let other users read it (chmod -R o+rX {shlex.quote(goroot)}), or {remedy}"
         return not_judged(summary, remedy, "chmod", evidence)
     want = next((w for w in WANTS if w in said), "")
     if want:
         remedy = f"look after the machine ({want}), and judge Go by hand: go-health-hook"
         return not_judged(summary, remedy, "machine", evidence)
+    unseen = _unseen(context, said)
+    if unseen:
+        remedy = f"judge it by hand: go version, go build; else {SILENCE.format(check='goroot')}"
+        return not_judged(f"{summary}; the check's view has no {unseen}", remedy, "setting", evidence)
     if result.ok:
         return None
     why = control.sent(result) or context.shared("control", lambda: control.excuse(context.deadline))
@@ -130,6 +140,9 @@ def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -
     return None
 
 
+# What a view has besides the toolchain, and paths in what a program says.
+SHOWN = (*SYSTEM, *ETC, "/proc", "/dev", "/sys/fs/cgroup", "/tmp")
+PATH = re.compile(r"(?<![\w./])/[\w.+@/-]*[\w+@/-]")
 # A program that failed within so many seconds gets a second try.
 REPEATED = 5.0
 # What programs say where the machine lacks something (strerror(3) and the Go runtime's words).
@@ -139,6 +152,21 @@ WANTS = (
     *("Resource temporarily unavailable", "resource temporarily unavailable", "failed to create new OS thread"),
     *("Text file busy", "text file busy", "Stale file handle", "stale NFS file handle"),
 )
+
+
+def _unseen(context: Context, said: str) -> str:
+    """Return the path among a program's words that this machine has and the program's view has not, or nothing.
+
+    A wrapper around a toolchain's program may read settings of the house, or write a log.
+    """
+    if not host().bwrap or context.subject.root != "/":
+        return ""
+    shown = [*SHOWN, context.toolchain.goroot, *context.toolchain.sandbox().paths]
+    for path in dict.fromkeys(PATH.findall(said)):
+        within = any(f"{path}/".startswith(f"{place}/") for place in shown)
+        if not within and any(place != "/" and os.path.exists(place) for place in (path, os.path.dirname(path))):
+            return clean(path)
+    return ""
 
 
 def install(package: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 
@@ -10,9 +11,14 @@ from go_health_hook.checks import Context
 from go_health_hook.checks._answers import ENV_NAMES, answers, own_version, settings_of
 from go_health_hook.checks._remedies import SILENCE, broken, failed, foreign, install, not_judged, reinstall
 from go_health_hook.go import goenv
+from go_health_hook.go.toolchain import SEARCH
 from go_health_hook.go.versions import parse_version
 from go_health_hook.text import clean, first_line
 from go_health_hook.verdict import FAIL, PASS, WARN, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SEVERITY = "required"
 ORDER = 10
@@ -76,7 +82,7 @@ def _settings(context: Context, evidence: dict[str, object]) -> Finding | None:
     path = f"{context.toolchain.goroot}/go.env"
     settings = settings_of(context)
     other = goenv.elsewhere(settings, own_version(context))
-    if other:
+    if other and not _is_here(context, other.partition("+")[0], settings):
         return Finding(
             FAIL,
             f"go.env sends every command to another toolchain: GOTOOLCHAIN={other}",
@@ -84,7 +90,16 @@ def _settings(context: Context, evidence: dict[str, object]) -> Finding | None:
             evidence,
             remedy_key="setting",
         )
-    for answer in answers(context).as_users:
+    unknown = goenv.unknown_platform(settings, _syslist(context))
+    if unknown:
+        return Finding(
+            FAIL,
+            f"go.env has a setting that go does not take: {unknown!r}",
+            f"correct that line of {clean(path)}; carriage returns: sed -i 's/\\r$//' {shlex.quote(clean(path))}",
+            evidence,
+            remedy_key="setting",
+        )
+    for answer in () if other else answers(context).as_users:
         said = first_line(answer.stderr)
         # A user's own module, or a helper that the view does not show, says nothing about go.env.
         if answer.ok or answer.timed_out or not said.startswith("go: ") or any(word in said for word in BYSTANDERS):
@@ -97,6 +112,28 @@ def _settings(context: Context, evidence: dict[str, object]) -> Finding | None:
             remedy_key="setting",
         )
     return None
+
+
+def _is_here(context: Context, name: str, settings: Mapping[str, str]) -> bool:
+    """Whether the toolchain that go.env names is on the search path, or in a module cache that go.env names.
+
+    Those are where the go command looks before it asks the network (cmd/go/internal/toolchain/select.go, Exec).
+    """
+    cache = settings.get("GOMODCACHE") or f"{settings.get('GOPATH', '').partition(':')[0]}/pkg/mod"
+    platform = os.path.basename(context.toolchain.tools).replace("_", "-")
+    places = [f"{directory}/{name}" for directory in SEARCH]
+    places.append(f"{cache}/golang.org/toolchain@v0.0.1-{name}.{platform}/bin/go")
+    return any(place.startswith("/") and context.subject.exists(place) for place in places)
+
+
+def _syslist(context: Context) -> str:
+    """Return the toolchain's list of systems and processors, or an empty string."""
+    for name in ("src/internal/syslist/syslist.go", "src/go/build/syslist.go"):
+        with contextlib.suppress(OSError):
+            text = context.toolchain.read(name)
+            if text:
+                return text
+    return ""
 
 
 def _agrees(context: Context, evidence: dict[str, object]) -> Finding:
@@ -126,6 +163,10 @@ def _agrees(context: Context, evidence: dict[str, object]) -> Finding:
     unformatting = toolchain.broken(toolchain.gofmt) or answers(context).formatter
     if unformatting:
         return broken(context, unformatting, evidence, WARN)
+    temporary = settings_of(context).get("GOTMPDIR", "")
+    if temporary.startswith("/") and not context.subject.exists(temporary):
+        summary = f"go.env has builds use a directory that is not there: GOTMPDIR={clean(temporary)}"
+        return Finding(WARN, summary, f"mkdir -m 1777 {shlex.quote(clean(temporary))}", evidence, remedy_key="setting")
     absent = [n for n in ("VERSION", "go.env") if not context.subject.exists(f"{toolchain.goroot}/{n}")]
     if "go.env" in absent and _has_go_env(version):
         missing_env = f"{clean(toolchain.goroot)}/go.env is missing: Go falls back to its defaults"

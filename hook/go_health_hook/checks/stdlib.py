@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import threading
 
@@ -35,6 +36,8 @@ MAX_PROOFS = 3
 # How many packages are compiled where src is of another release, and what the compiler says of a later one's.
 MAX_READ = 100
 REFUSED = b" is not allowed in the standard library"
+# What go list says of a package whose directory it cannot read (modload/import.go).
+NOT_IN_STD = re.compile(r"is not in (?:std|GOROOT) \((/[^()]+)\)")
 # What it says of a name that two files declare (types2: redeclared objects, methods).
 REDECLARED = ("redeclared in this block", "already declared")
 
@@ -161,7 +164,19 @@ def _unresolved(context: Context, wrong: str, answer: Result, evidence: dict[str
         return not_judged(
             f"{summary}; {shut.text}", f"{remedy}; else {SILENCE.format(check='stdlib')}", "chmod", evidence
         )
+    hidden = NOT_IN_STD.search(wrong)
+    if hidden and _has_sources(context, hidden[1]):
+        # As with an access list, or a security module: the user whom go runs as does not see what root sees.
+        remedy = f"see what closes it: getfacl {shlex.quote(hidden[1])}; ausearch -m avc"
+        return not_judged(f"{summary}; it is there for root", remedy, "machine", evidence)
     return excuse(context, summary, answer, evidence) or broken(context, summary, evidence)
+
+
+def _has_sources(context: Context, directory: str) -> bool:
+    try:
+        return any(name.endswith(".go") for name in context.subject.listdir(directory))
+    except OSError:
+        return False
 
 
 def _mixed(context: Context, packages: list[tuple[str, list[str]]], evidence: dict[str, object]) -> Finding | None:

@@ -6,11 +6,11 @@ from __future__ import annotations
 from go_health_hook.checks import Context
 from go_health_hook.checks._answers import answers
 from go_health_hook.checks._owners import owners
-from go_health_hook.checks._remedies import broken, failed
+from go_health_hook.checks._remedies import broken, excuse, failed
 from go_health_hook.go import buildinfo
 from go_health_hook.go.versions import Version, parse_version, parse_version_output
 from go_health_hook.text import clean, first_line
-from go_health_hook.verdict import PASS, SKIP, Finding
+from go_health_hook.verdict import PASS, SKIP, WARN, Finding
 
 SEVERITY = "required"
 ORDER = 20
@@ -28,8 +28,8 @@ def check(context: Context) -> Finding:
         return failed(context, "go version", answer, "go version", evidence)
     if answer.stderr.strip():
         # A distribution's go without /proc prints its error and still exits 0.
-        said = first_line(answer.stderr, 200)
-        return broken(context, f"go version prints an error with its version: {said}", evidence)
+        printed = f"go version prints an error with its version: {first_line(answer.stderr, 200)}"
+        return excuse(context, printed, answer, evidence) or broken(context, printed, evidence)
     try:
         version, platform = parse_version_output(first_line(answer.stdout, 1000))
     except ValueError as error:
@@ -60,27 +60,34 @@ def check(context: Context) -> Finding:
 
 
 def _gofmt(context: Context) -> str:
-    """The Go version that gofmt was built with, as it stands in the file; an empty string where none does."""
+    """The Go version that gofmt was built with, as it stands in the file; an empty string where none does.
+
+    Empty also for another program in its place, as gofumpt: that is of whatever release it was built with.
+    """
     toolchain = context.toolchain
     if toolchain.broken(toolchain.gofmt):
         return ""
     try:
         with open(context.subject.open(toolchain.gofmt), "rb") as file:
-            return buildinfo.read_fd(file.fileno()).version
+            built = buildinfo.read_fd(file.fileno())
+            return built.version if built.path in ("", "cmd/gofmt") else ""
     except (OSError, buildinfo.NotGo):
         return ""
 
 
 def _files_agree(context: Context, version: Version, evidence: dict[str, object]) -> Finding:
+    unreadable = ""
     try:
         text = context.toolchain.read("VERSION")
     except OSError as error:
-        return broken(context, f"the VERSION file cannot be read: {error.strerror}", evidence)
+        text, unreadable = None, f"the VERSION file cannot be read: {error.strerror}"
     if text is not None:
         line = clean(text.split("\n", 1)[0].strip(), 120)
         evidence["VERSION"] = line
         wrong = _differs(version, line)
-        if wrong:
+        if wrong and not _is_release(line):
+            unreadable = f"the VERSION file names no release: {wrong}"
+        elif wrong:
             return broken(context, f"the VERSION file says {wrong}, go version says {version}", evidence)
     owner = owners(context).go
     if owner is not None:
@@ -88,7 +95,17 @@ def _files_agree(context: Context, version: Version, evidence: dict[str, object]
         packed = _packed(owner.version)
         if packed is not None and not version.devel and packed != version:
             return broken(context, f"{owner.nevra} has brought go {packed.name}, go version says {version}", evidence)
+    if unreadable:
+        # No command of go's reads that file: they are built with their version (runtime/extern.go, Version).
+        return broken(context, unreadable, evidence, WARN)
     return Finding(PASS, f"{version.name}, and its tools agree", "", evidence)
+
+
+def _is_release(text: str) -> bool:
+    try:
+        return bool(parse_version(text))
+    except ValueError:
+        return False
 
 
 def _packed(version: str) -> Version | None:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 EXECUTABLES = (2, 3)  # ET_EXEC, ET_DYN
 LOADED, INTERPRETER = 1, 3  # PT_LOAD, PT_INTERP
 EXECUTED, WRITTEN = 1, 2  # PF_X, PF_W
-# e_machine of what runs on a machine of that name; a 64-bit kernel may carry a 32-bit system.
+# e_machine of what runs on a machine of that name; a 64-bit kernel may carry a 32-bit system. It may also call itself
+# a 32-bit one, as under linux32 (setarch(8), personality(2)): whether a 64-bit program runs there shows by running it.
 MACHINES = {
     "x86_64": (62, 3),
-    "i686": (3,),
+    "i686": (3, 62),
     "aarch64": (183, 40),
     "armv7l": (40,),
+    "armv8l": (40, 183),
     "ppc64le": (21,),
     "s390x": (22,),
     "riscv64": (243,),
@@ -44,6 +46,8 @@ MACHINE_NAMES = {
 }
 _SYMTAB, _STRTAB, _COMPRESSED = 2, 3, 0x800  # SHT_SYMTAB, SHT_STRTAB, SHF_COMPRESSED
 _SECTIONS_MAX = 4096
+BINFMT = "/proc/sys/fs/binfmt_misc"
+_INTERPRETERS_MAX = 200
 _SEGMENTS_MAX = 256
 _NAMES_MAX = 1 << 20
 _SYMBOLS_MAX = 256 << 20
@@ -244,16 +248,41 @@ def problem(name: str, read: Read, size: int) -> str:
         return ""
     if start != b"\x7fELF":
         return f"{name} is not a program (neither ELF nor a script)"
+    start_of_header = read(20, 0)
     try:
         executable = Elf(read)
     except NotElf:
         return f"{name} is cut short ({size} bytes)" if size < 64 else f"{name} has a damaged header"
     machine = executable.machine
     runs = MACHINES.get(os.uname().machine)
-    if runs and machine not in runs:
+    if runs and machine not in runs and not _is_emulated(start_of_header):
         return f"{name} is for {MACHINE_NAMES.get(machine, f'machine {machine}')}, not for this {os.uname().machine}"
     end = executable.end()
     return f"{name} is cut short: {size} bytes of at least {end}" if end > size else ""
+
+
+def _is_emulated(start: bytes) -> bool:
+    """Whether the kernel starts files that begin so through an interpreter, as qemu-user's.
+
+    Source: Documentation/admin-guide/binfmt-misc.rst; an entry reads "enabled", "offset 0", "magic HEX", "mask HEX".
+    """
+    try:
+        names = os.listdir(BINFMT)
+    except OSError:
+        return False
+    for name in names[:_INTERPRETERS_MAX]:
+        try:
+            with open(f"{BINFMT}/{name}", encoding="utf-8", errors="replace") as file:
+                lines = [line.split() for line in file.read(4096).splitlines()]
+            fields = {line[0]: line[-1] for line in lines if line}
+            magic = bytes.fromhex(fields["magic"])
+            mask = bytes.fromhex(fields.get("mask", "ff" * len(magic)))
+        except (OSError, ValueError, KeyError):
+            continue
+        same = all(a & m == b & m for a, b, m in zip(start, magic, mask))
+        if "enabled" in fields and fields.get("offset") == "0" and 4 < len(magic) <= len(start) and same:
+            return True
+    return False
 
 
 def opened(fd: int) -> Elf:

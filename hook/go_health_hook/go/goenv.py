@@ -6,6 +6,8 @@ Source: cmd/go/internal/cfg/cfg.go (readEnvFile), cmd/go/internal/toolchain/sele
 
 from __future__ import annotations
 
+import re
+
 from go_health_hook.go.versions import parse_version
 from go_health_hook.text import clean
 
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 
 # Settings that name servers, or another place of the user's: no short command of a toolchain depends on them.
 HARMLESS = frozenset(
-    ("GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GONOPROXY", "GOINSECURE", "GOVCS", "GOAUTH", "GOPATH", "GOBIN")
+    ("GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GONOPROXY", "GOINSECURE", "GOVCS", "GOAUTH", "GOBIN")
 )
+PLATFORM = ("GOOS", "GOARCH")
+# The names of systems and processors, as the sources have them: `"amd64": true,`.
+KNOWN = re.compile(r'"(\w+)":\s+true')
 # What GOTOOLCHAIN may say without leading to another toolchain.
 OWN = ("", "auto", "path", "local", "local+auto", "local+path")
 
@@ -36,8 +41,22 @@ def parse(text: str) -> dict[str, str]:
 def unusual(settings: Mapping[str, str]) -> bool:
     """Whether the go command has to be asked what it makes of them."""
     return any(
-        name not in HARMLESS and not (name == "GOTOOLCHAIN" and value in OWN) for name, value in settings.items()
+        name not in HARMLESS
+        and not (name == "GOTOOLCHAIN" and value in OWN)
+        and not (name == "GOPATH" and value.startswith("/"))
+        for name, value in settings.items()
     )
+
+
+def unknown_platform(settings: Mapping[str, str], syslist: str) -> str:
+    """Return the setting that names a system or a processor for which no Go builds, as "GOARCH=x64", or nothing.
+
+    `syslist` is the toolchain's own list (internal/syslist since 1.23, before go/build). The go command accepts any
+    name until it builds.
+    """
+    known = KNOWN.findall(syslist)
+    wrong = [f"{name}={settings[name]}" for name in PLATFORM if settings.get(name) and settings[name] not in known]
+    return wrong[0] if known and wrong else ""
 
 
 def elsewhere(settings: Mapping[str, str], own: Version | None) -> str:

@@ -18,7 +18,7 @@ from go_health_hook.run.scratch import sweep_scratch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
 # How long one that was killed may take to go before it is left behind (seconds), and one that ends by itself.
@@ -26,6 +26,7 @@ REAP_SECONDS = 0.01
 END_SECONDS = 0.2
 SWEEP_SECONDS = 10
 MOST_TOLD = 20  # processes that had not answered
+FEW = 1024  # descriptors that are closed by number where /proc does not list them
 
 
 LOOK = "look for a want of memory or a crash: journalctl -k, coredumpctl"
@@ -39,9 +40,19 @@ class Died(HookError):
     """A worker ended without an answer before its time: a fault of ours or of the machine, no proof of anything."""
 
 
+def has_own_proc() -> bool:
+    """Whether /proc is there and is that of this PID namespace: in another one its numbers name other processes."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def children(pid: int) -> list[int]:
-    """The direct children of every thread of `pid`."""
+    """The direct children of every thread of `pid`, as far as /proc tells."""
     found: list[int] = []
+    if not has_own_proc():
+        return found
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as listing:
@@ -100,13 +111,24 @@ def unless_stuck(work: Callable[[], Any], seconds: float, otherwise: Any) -> Any
 
 def _let_go_of(keep: set[int]) -> None:
     """Close what was inherited, so that a worker left behind holds no pipe open on which somebody waits for its end."""
-    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        null = os.memfd_create("null")  # without /dev; little is written there
     for fd in range(3):
         os.dup2(null, fd)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in keep:
+    for fd in _descriptors():
+        if fd > 2 and fd not in keep:
             with contextlib.suppress(OSError):
-                os.close(int(name))
+                os.close(fd)
+
+
+def _descriptors() -> Iterable[int]:
+    """Return this process's descriptors, and without /proc all that there could be among the first ones."""
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return range(FEW)
 
 
 _stays = False
