@@ -15,6 +15,7 @@ from go_health_hook.deadline import Clock, Deadline
 from go_health_hook.gates import _dnf_incoming
 from go_health_hook.gates._dnf_judge import Answer, Survey, Task
 from go_health_hook.go import incoming, unpack
+from go_health_hook.linux import rpmfile
 from go_health_hook.linux.rpmdb import Owner, Ownership
 
 HOME = "/usr/lib/golang"
@@ -174,3 +175,30 @@ def test_veto_is_judged_again_with_parts_of_other_packages(
     assert [a.message for a in answers] == ([""] if more else ["broken"])
     assert len(seen) == rounds and stages[0] == "searching"
     assert seen[-1] == ["/x/acme-go.rpm", *more]
+
+
+class Twin(rpmfile.Package):
+    """A package of one architecture without a file behind it."""
+
+    def __init__(self, files: list[str], colours: list[int]) -> None:
+        self.header = {"filenames": files, "filecolors": colours}
+        self.files = list(files)
+        self.aliases: dict[str, str] = {}
+        self.left_out: set[str] = set()
+
+
+GO, ONLY_32 = f"{HOME}/bin/go", f"{HOME}/bin/go32"
+
+
+def test_twin_of_32_bits_gives_way_to_64_bits_that_come_or_stay() -> None:
+    """The colours: 0 no ELF file, 1 one of 32 bits, 2 one of 64 bits."""
+    old, new = Twin([GO, ONLY_32, f"{HOME}/VERSION"], [1, 1, 0]), Twin([GO, f"{HOME}/VERSION"], [2, 0])
+    incoming._give_way([old, new], [])
+    assert old.files == ["", ONLY_32, f"{HOME}/VERSION"] and old.seen(GO) == ""
+    assert new.files == [GO, f"{HOME}/VERSION"] and not new.left_out
+    old = Twin([GO], [1])
+    incoming._give_way([old], [{"filenames": [GO], "filecolors": [2]}])
+    assert old.files == [""]
+    old, other = Twin([GO], [1]), Twin([ONLY_32], [1])
+    incoming._give_way([old, other], [{"filenames": [GO], "filecolors": None}])
+    assert (old.files, other.files) == ([GO], [ONLY_32])

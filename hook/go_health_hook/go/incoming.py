@@ -116,7 +116,7 @@ def lay_out(paths: Sequence[str], leaving: Iterable[str], goroot: str, in_a_view
         if not home:
             return None
         sources = {p.owner.source_name for p in chosen}
-        names = sorted(p.owner.name for p in packages if p in chosen or p.owner.source_name in sources)
+        names = sorted({p.owner.name for p in packages if p in chosen or p.owner.source_name in sources})
         others = sorted(set(homes([name for p in packages for name in p.files])) - {home})
         incoming = _compose(rpm, chosen, names, set(leaving), home, in_a_view, token)
         if incoming is not None:
@@ -176,9 +176,11 @@ def _compose(
     ]
     if not chosen and len(stays) == len(now.packages):
         return None
+    _give_way(chosen, [header for _, header in stays])
+    whole = [p for p in chosen if not p.left_out]
     after = incoming.ownership
-    after.packages = [p.owner for p in chosen] + [owner for owner, _ in stays]
-    after.headers = [p.header for p in chosen] + [header for _, header in stays]
+    after.packages = [p.owner for p in whole] + [owner for owner, _ in stays]
+    after.headers = [p.header for p in whole] + [header for _, header in stays]
     go = f"{home}/bin/go"
     after.go = next((o for o, h in zip(after.packages, after.headers) if go in h["filenames"]), None)
     if after.go is None:
@@ -197,6 +199,22 @@ def _compose(
         return incoming
     _fill(rpm, incoming, chosen, coming, staying, in_a_view, token)
     return incoming
+
+
+# A file's colour in a header: what kind of ELF file it is. rpm's _prefer_color has this value by default.
+ELF64 = 2
+
+
+def _give_way(packages: Sequence[Package], others: Iterable[Any]) -> None:
+    """Have the files of 32 bits left out whose 64-bit twin comes in or stays: rpm installs the latter alone.
+
+    So does rpm's lib/transaction.c (handleOverlappedFiles). `others` are the headers of what stays.
+    """
+    colours = [{n: c for n, c in zip(p.files, p.header["filecolors"] or []) if c} for p in packages]
+    stay = [{n: c for n, c in zip(h["filenames"], h["filecolors"] or []) if c} for h in others]
+    preferred = {name for some in (*colours, *stay) for name, colour in some.items() if colour & ELF64}
+    for package, own in zip(packages, colours):
+        package.leave_out({name for name, colour in own.items() if not colour & ELF64} & preferred)
 
 
 def _fill(

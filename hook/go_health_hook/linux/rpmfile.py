@@ -29,18 +29,25 @@ class Package:
         self.owner: Owner = owner_of(self.header)
         self.files: list[str] = self.header["filenames"]
         self.aliases: dict[str, str] = {}
+        self.left_out: set[str] = set()
 
     def see_as(self, aliases: dict[str, str]) -> None:
         """Have files below these folders count as files of GOROOT, whose links lead to them."""
         self.aliases = aliases
         self.files = [self.seen(name) for name in self.files]
 
+    def leave_out(self, names: set[str]) -> None:
+        """Have these files count as none of the package's: rpm does not install them."""
+        self.left_out = names
+        self.files = [self.seen(name) for name in self.files]
+
     def seen(self, name: str) -> str:
-        """Where a file of the package is in GOROOT, if by a link of GOROOT's."""
+        """Where a file of the package is in GOROOT, if by a link of GOROOT's; empty for one that is left out."""
         for folder, link in self.aliases.items():
             if name.startswith(folder + "/"):
-                return link + name[len(folder) :]
-        return name
+                name = link + name[len(folder) :]
+                break
+        return "" if name in self.left_out else name
 
     def close(self) -> None:
         """Close the file."""
