@@ -6,6 +6,7 @@ The gates know only `here()` and what it returns. One subclass of ImageSystem fo
 
 from __future__ import annotations
 
+import abc
 import os
 
 from go_health_hook.linux.deployments import Unreadable
@@ -23,7 +24,7 @@ class Busy(Unreadable):
     """Another transaction holds the system's lock: nothing has changed, the same can be tried again later."""
 
 
-class ImageSystem:
+class ImageSystem(abc.ABC):
     """A backend. All methods raise Unreadable where the system fails or does not answer in time."""
 
     # Exists as long as something is staged; a path unit watches its directory.
@@ -33,31 +34,31 @@ class ImageSystem:
     # The marks that `hold` sets.
     quick: frozenset[str] = frozenset()
 
+    @abc.abstractmethod
     def read(self, deadline: Deadline) -> State:
         """Return the deployments in boot order, with their locks and prepared soft reboots. Needs no lock or bus."""
-        raise NotImplementedError
 
-    def describe(self, deployment: Deployment, deadline: Deadline) -> None:
+    def describe(self, deployment: Deployment, deadline: Deadline) -> None:  # noqa: B027 - nothing, where `read` has it
         """Fill in version and image digest where `read` leaves them out. Raises nothing."""
 
+    @abc.abstractmethod
     def tree(self, deployment: Deployment) -> AbstractContextManager[str]:
         """Return a context manager that gives the directory of the deployment's root file system, read-only."""
-        raise NotImplementedError
 
     def busy(self) -> bool:
         """Return whether a transaction holds the system's lock at this moment, as far as can be told."""
         return False
 
+    @abc.abstractmethod
     def hold(self, staged: Deployment) -> frozenset[str]:
         """Set the lock that needs no waiting. Return the marks that this call has set; none where they were there."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def lock(self, staged: Deployment, deadline: Deadline) -> frozenset[str]:
         """Set the lock that the system's own tools show, after `hold`. Return the marks that this call has set.
 
         Raises Busy while a transaction holds the system's lock.
         """
-        raise NotImplementedError
 
     def is_shown(self, marks: Collection[str]) -> bool:
         """Return whether the system's own tools show a deployment with these marks as locked."""
@@ -67,32 +68,32 @@ class ImageSystem:
         """Return those marks of a staged deployment that are still there when another one is staged after it."""
         return frozenset()
 
+    @abc.abstractmethod
     def lift(self, staged: Deployment, ours: Collection[str], deadline: Deadline) -> frozenset[str]:
         """Lift the marks `ours`, all or none. Return those of them that are left.
 
         Raises Busy while a transaction holds the system's lock.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def discard(self, staged: Deployment, deadline: Deadline) -> None:
         """Remove the staged deployment, whoever has locked it. Raises Busy while a transaction holds the lock."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def cancel_soft_reboot(self, deployment: Deployment, deadline: Deadline) -> None:
         """Take back that a soft reboot goes into `deployment`. Raises Unreadable if it still would."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def roll_back(self, state: State | None) -> str:
         """Return the command line that makes the previous deployment the default and boots it."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def drop(self) -> str:
         """Return the command line that removes what is staged."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def upgrade(self) -> str:
         """Return the command line that updates by hand."""
-        raise NotImplementedError
 
     def install(self, package: str) -> str:
         """Return how a package gets into the image; where no program layers packages, into its build."""
