@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import pytest
 
+from go_health_hook.deadline import Deadline
 from go_health_hook.policy import Action, Case, decide
+from go_health_hook.subject import Subject
 from go_health_hook.verdict import (
     ADVISORY,
     BROKEN,
     ERROR,
     FAIL,
     NOT_JUDGED,
+    OFF,
     PASS,
     REGRESSION,
     REQUIRED,
@@ -19,6 +22,7 @@ from go_health_hook.verdict import (
     TIMEOUT,
     WARN,
     WORSE,
+    Examination,
     Finding,
     Ground,
     Outcome,
@@ -158,3 +162,12 @@ def test_decide_what_an_update_breaks_in_addition_blocks() -> None:
     findings = [finding(FAIL, check="version"), finding(FAIL, check="goroot")]
     assert decide(findings, Case(standing=["version"])).action == Action.BLOCK
     assert decide(findings, Case(standing=["version", "goroot"])).action == Action.WARN
+
+
+@pytest.mark.parametrize(
+    ("severity", "counts"), [(REQUIRED, True), (REGRESSION, True), (ADVISORY, False), (OFF, False)]
+)
+def test_examination_not_judged_leaves_out_advice(severity: str, counts: bool) -> None:
+    examination = Examination(Subject(), Deadline(1))
+    examination.findings = [finding(WARN, severity, ground=NOT_JUDGED), finding(FAIL)]
+    assert examination.not_judged == (examination.findings[:1] if counts else [])

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,25 @@ def test_output_is_bounded(sandbox: Sandbox) -> None:
     assert len(result.stdout) == MAX_OUTPUT
 
 
+@pytest.fixture
+def core_dumps() -> Iterator[None]:
+    """The caller may dump core, as far as its hard limit goes."""
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, limits)
+
+
+@pytest.fixture
+def further_group() -> Iterator[None]:
+    """The caller has a group besides its own."""
+    groups = os.getgroups()
+    os.setgroups([*groups, 12345])
+    yield
+    os.setgroups(groups)
+
+
+@pytest.mark.usefixtures("core_dumps")
 def test_memory_files_and_dumps_are_bounded(sandbox: Sandbox) -> None:
     wanted = {"data size": MAX_DATA, "file size": MAX_FILE, "core file size": 0}
     result = run(["/bin/cat", "/proc/self/limits"], Deadline(LONG), sandbox=sandbox)
@@ -233,6 +253,15 @@ def test_cgroups_can_be_read_by_the_unprivileged_user(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("kind", ["net", "pid", "ipc", "uts", "mnt"])
+def test_view_has_namespace_of_its_own(kind: str) -> None:
+    if not sandboxes.host().bwrap:
+        pytest.skip("bubblewrap is not installed")
+    result = run(["/bin/readlink", f"/proc/self/ns/{kind}"], Deadline(LONG), sandbox=Sandbox())
+    assert result.ok and result.out.startswith(f"{kind}:") and result.out != os.readlink(f"/proc/self/ns/{kind}")
+
+
+@pytest.mark.root
 def test_kernel_settings_cannot_be_written_in_a_view() -> None:
     if not sandboxes.host().bwrap:
         pytest.skip("bubblewrap is not installed")
@@ -243,6 +272,7 @@ def test_kernel_settings_cannot_be_written_in_a_view() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("further_group")
 def test_the_kernel_sees_nobody(sandbox: Sandbox) -> None:
     script = "grep -E 'Uid|Gid|Groups|CapEff|NoNewPrivs' /proc/self/status; cat /etc/shadow"
     result = run(["/bin/sh", "-c", script], Deadline(LONG), sandbox=sandbox)

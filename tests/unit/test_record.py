@@ -71,13 +71,18 @@ def test_record_runs_leave_state(runs: list, held: list, broken: bool, unjudged:
     assert (sorted(state["blocks"]), state["broken"] is not None, sorted(state["unjudged"])) == (held, broken, unjudged)
 
 
-def test_record_limit_that_does_not_fit_is_not_a_broken_go() -> None:
+def limit_does_not_fit() -> dict:
     examination: Examination = examined("fail")
     examination.findings[0].check, examination.findings[0].severity = "gomaxprocs", REGRESSION
     examination.findings[0].ground = BROKEN
     settle(examination, Case(by_hand=True))
     assert examination.verdict.block
-    assert after(record.entry(examination, "check", FOUND, NOW))["broken"] is None
+    return record.entry(examination, "check", FOUND, NOW)
+
+
+def test_record_limit_that_does_not_fit_says_nothing_of_go() -> None:
+    assert after(limit_does_not_fit())["broken"] is None
+    assert after(run("dnf5", "fail"), limit_does_not_fit())["broken"]["gate"] == "dnf5"
 
 
 def test_record_broken_keeps_its_first_date() -> None:
