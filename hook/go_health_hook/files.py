@@ -11,6 +11,11 @@ import errno
 import os
 import stat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
 MAX_BYTES = 1 << 20
 # Directories that one removal may meet: a directory that others still write to must not keep it busy for ever.
 MAX_DIRECTORIES = 2_000_000
@@ -41,6 +46,47 @@ def read_fd(fd: int, path: str, limit: int = MAX_BYTES) -> bytes:
             return content
         content += chunk
     raise OSError(errno.EFBIG, f"Larger than {limit} bytes", path)
+
+
+def head(path: str, limit: int = MAX_BYTES) -> bytes:
+    """Return the first `limit` bytes of a file, of procfs too; nothing where it cannot be read. Never waits."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except (OSError, ValueError):
+        return b""
+    content = b""
+    try:
+        # procfs gives a page at a time.
+        while len(content) < limit and (chunk := os.read(fd, limit - len(content))):
+            content += chunk
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+    return content
+
+
+def read_object(path: str, limit: int = MAX_BYTES) -> dict[str, Any]:
+    """Return the JSON object in a file; an empty one where there is none or it makes no sense."""
+    import json
+
+    try:
+        data = json.loads(read(path, limit))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def looks(paths: Iterable[str]) -> list[tuple[int, int, int]]:
+    """Return inode, size and time of each file, zeros where there is none: what changes with the file."""
+    found = []
+    for path in paths:
+        try:
+            info = os.stat(path)
+            found.append((info.st_ino, info.st_size, info.st_mtime_ns))
+        except OSError:
+            found.append((0, 0, 0))
+    return found
 
 
 def mark() -> str:

@@ -10,6 +10,7 @@ import contextlib
 import glob
 import os
 
+from go_health_hook import files
 from go_health_hook.linux import image, ostree, systemd
 from go_health_hook.records import Record
 from go_health_hook.run import process
@@ -124,12 +125,7 @@ class View:
 
     def lines(self, path: str) -> list[str]:
         """Return the lines of a file; none where it cannot be read."""
-        try:
-            # Below a root that others write, it may be anything: a pipe is not waited for.
-            with open(os.open(self.base + path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-                return file.read(1 << 20).decode("utf-8", "replace").splitlines()
-        except OSError:
-            return []
+        return files.head(self.base + path).decode("utf-8", "replace").splitlines()
 
     def _assignments(self, path: str) -> Iterator[tuple[int, str, str, str]]:
         """Yield line number, section, key and value of every line of an INI file that sets something."""
@@ -164,6 +160,20 @@ class View:
                 empty = os.path.islink(path) and os.readlink(path) == "/dev/null"
                 return "masked" if empty or not os.path.getsize(path) else "loaded"
         return "not installed"
+
+    def unloaded(self, unit: str, otherwise: str) -> Wired | None:
+        """Return NOT_WIRED where a unit is masked, or missing, which `otherwise` ends; None where it is loaded."""
+        state = self.load_state(unit)
+        if state == "loaded":
+            return None
+        return Wired(NOT_WIRED, f"{unit} is {state}", f"systemctl unmask {unit}" if state == "masked" else otherwise)
+
+    def inactive(self, unit: str) -> Wired | None:
+        """Return NOT_WIRED where systemd says that a unit is not active."""
+        state = self.units.get(unit, {}).get("ActiveState")
+        if not self.asked or state == "active":
+            return None
+        return Wired(NOT_WIRED, f"{unit} is {state}", f"systemctl start {unit}")
 
     def pulled_in(self, unit: str) -> bool:
         """Return whether another unit wants or requires `unit`, so that it is started."""

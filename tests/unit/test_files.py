@@ -132,3 +132,31 @@ def test_replace_above_leaves_nothing_where_every_file_is_shown(tmp_path: Path) 
     files.replace(str(directory / "message"), "text", above=True)
     assert [path.name for path in directory.iterdir()] == ["message"]
     assert [path.name for path in tmp_path.iterdir()] == ["motd.d"]
+
+
+def test_head_gives_what_there_is_and_nothing_of_what_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789")
+    os.mkfifo(tmp_path / "fifo")
+    assert files.head(str(tmp_path / "file"), 4) == b"0123"
+    assert files.head(str(tmp_path / "file")) == b"0123456789"
+    assert files.head("/proc/self/status", 1 << 16).endswith(b"\n")
+    before = os.listdir("/proc/self/fd")
+    for path in (tmp_path, tmp_path / "none", tmp_path / "fifo", "a\0b"):
+        assert files.head(str(path)) == b""
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(("text", "given"), [('{"a": 1}', {"a": 1}), ("[1]", {}), ("{", {}), ("[" * 100_000, {})])
+def test_read_object_gives_an_object_or_an_empty_one(tmp_path: Path, text: str, given: dict) -> None:
+    (tmp_path / "file").write_text(text)
+    assert files.read_object(str(tmp_path / "file")) == given
+    assert files.read_object(str(tmp_path / "none")) == {}
+
+
+def test_looks_change_with_the_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    assert files.looks([path]) == [(0, 0, 0)]
+    (tmp_path / "file").write_text("a")
+    first = files.looks([path])
+    (tmp_path / "file").write_text("ab")
+    assert first != files.looks([path]) != [(0, 0, 0)]

@@ -93,10 +93,9 @@ def _apart(path: str) -> str:
     directory, name = os.path.split(path)
     try:
         before = max((n for n in os.listdir(directory) if n < name and not n.startswith(".")), default="")
-        with open(os.open(f"{directory}/{before}", os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            return "" if file.read(1 << 16)[-1:] in (b"", b"\n") else "\n"
     except OSError:
         return ""
+    return "" if files.head(f"{directory}/{before}", 1 << 16)[-1:] in (b"", b"\n") else "\n"
 
 
 def begin(state: dict[str, Any], now: float, path: str = PATH) -> None:

@@ -11,6 +11,7 @@ from go_health_hook.errors import EXIT_ALLOW, BadInput
 from go_health_hook.examine import Depth, examine
 from go_health_hook.linux import container
 from go_health_hook.report import table
+from go_health_hook.report.style import print_json
 from go_health_hook.run.worker import bounded
 from go_health_hook.subject import Subject
 
@@ -45,9 +46,7 @@ def run(args: argparse.Namespace, settings: Config) -> int:
     )
     overridden = bounded(_override, Deadline(max(deadline.remaining(), LOOK)), None, dead=None)
     if args.json:
-        import json
-
-        print(json.dumps({**examination.to_dict(), "override": overridden}, indent=2))
+        print_json({**examination.to_dict(), "override": overridden})
     else:
         print(table.report(examination, dry_run=args.dry_run, verbose=args.verbose))
         if overridden:

@@ -12,7 +12,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput
 from go_health_hook.gates import _image_status, _trace
 from go_health_hook.records import Record
-from go_health_hook.report.style import Style
+from go_health_hook.report.style import Style, print_json
 from go_health_hook.text import clean, span, when
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wiring
 
@@ -68,9 +68,7 @@ def run(args: argparse.Namespace, settings: Config) -> int:
     except BadInput as error:
         report["override"], report["override_line"] = None, error.line()
     if args.json:
-        import json
-
-        print(json.dumps(report, indent=2))
+        print_json(report)
     else:
         print(text(report))
     if troubles:

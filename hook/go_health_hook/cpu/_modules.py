@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook import files
 from go_health_hook.records import Record
 
 TYPE_CHECKING = False
@@ -166,13 +167,4 @@ def _read(file: str) -> Module:
 
 
 def _head(path: str, limit: int) -> str:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
-        return ""
-    try:
-        return os.read(fd, limit).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)
+    return files.head(path, limit).decode("utf-8", "replace")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 
+from go_health_hook import files
 from go_health_hook.cpu import _limit_file
 from go_health_hook.cpu._images import Images
 from go_health_hook.go import maxprocs
@@ -147,17 +148,11 @@ class Processes:
             process = psutil.Process(pid)
             with process.oneshot():
                 uid = process.uids().real
-                command = self._command(pid) or process.name()
+                said = files.head(f"{self.proc}/{pid}/cmdline", _COMMAND_MAX).rstrip(b"\0").replace(b"\0", b" ")
+                command = said or process.name()
         except (psutil.Error, OSError):
             return "", ""
         return self.name_of(uid), clean(command)
-
-    def _command(self, pid: int) -> bytes:
-        fd = os.open(f"{self.proc}/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(fd, _COMMAND_MAX).rstrip(b"\0").replace(b"\0", b" ")
-        finally:
-            os.close(fd)
 
     def name_of(self, uid: int) -> str:
         """A user's name, or number where it has none."""

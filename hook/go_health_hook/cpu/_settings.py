@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook import files
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,18 +71,7 @@ def _user_file(env: Mapping[str, str]) -> str:
 
 def _read(path: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    if not path:
-        return found
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
-        return found
-    try:
-        text = os.fsdecode(os.read(fd, _FILE_MAX))
-    except OSError:
-        return found
-    finally:
-        os.close(fd)
+    text = os.fsdecode(files.head(path, _FILE_MAX)) if path else ""
     for line in text.split("\n"):
         key, equals, value = line.partition("=")
         if equals and "A" <= line[0] <= "Z":

@@ -7,7 +7,6 @@ some. Quotas are set by systemd on a transient scope, or where there is no syste
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 
@@ -20,7 +19,7 @@ from go_health_hook.go import maxprocs
 from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.cgroup_chain import in_words
-from go_health_hook.report.style import Style
+from go_health_hook.report.style import Style, print_json
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
 
@@ -71,7 +70,7 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
         "findings": _findings(rows),
     }
     if args.json:
-        print(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         print(_report(facts, Style()))
     return EXIT_INTERNAL if any(row["error"] for row in rows) else EXIT_ALLOW

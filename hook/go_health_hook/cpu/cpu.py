@@ -15,7 +15,7 @@ from go_health_hook.linux.cgroup_chain import in_words
 from go_health_hook.linux.cgroup_files import parse_cpus
 from go_health_hook.linux.kernel_files import Malformed
 from go_health_hook.records import Record
-from go_health_hook.report.style import Style
+from go_health_hook.report.style import Style, print_json
 from go_health_hook.text import clean, duration, fit
 
 TYPE_CHECKING = False
@@ -96,9 +96,7 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
         advice=_advice(place, facts["expected_gomaxprocs"], taken, set_there is not None),
     )
     if args.json:
-        import json
-
-        print(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         print(_report(facts, place, Style()))
     return EXIT_ALLOW

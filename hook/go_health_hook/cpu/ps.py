@@ -16,7 +16,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, HookError
 from go_health_hook.linux import systemd
 from go_health_hook.linux.cgroup_chain import in_words
-from go_health_hook.report.style import Style
+from go_health_hook.report.style import Style, print_json
 from go_health_hook.text import clean, fit
 
 TYPE_CHECKING = False
@@ -53,10 +53,8 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
     rows = [_with_owner(row, owners.get(path)) for row, path in found]
     rows.sort(key=_badness)
     if args.json:
-        import json
-
         facts = {"schema": 1, "processes": rows, "missed": len(seen.missed), "refused": seen.refused}
-        print(json.dumps({**facts, "missed_by": seen.missed_by()}, indent=2))
+        print_json({**facts, "missed_by": seen.missed_by()})
     else:
         print(_report(rows, seen, Style(), args.verbose))
     return EXIT_ALLOW

@@ -18,7 +18,7 @@ from go_health_hook.cpu._schedtrace import HOLD
 from go_health_hook.cpu._trace_report import facts_of, live_line, report, svg
 from go_health_hook.cpu.exec import NOT_EXECUTABLE, NOT_FOUND, environment, find_program
 from go_health_hook.errors import BadInput
-from go_health_hook.report.style import Style
+from go_health_hook.report.style import Style, print_json
 from go_health_hook.run.attended import Attended
 from go_health_hook.text import clean
 
@@ -82,9 +82,7 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
             live.stop()
     facts = facts_of(recording)
     if args.json:
-        import json
-
-        print(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         print(report(facts, recording, Style()))
     if out:

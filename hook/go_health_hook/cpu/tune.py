@@ -13,7 +13,7 @@ from go_health_hook import files
 from go_health_hook.cpu import _limits
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_ALLOW, BadInput, HookError
-from go_health_hook.report.style import Style
+from go_health_hook.report.style import Style, print_json
 from go_health_hook.run import process
 from go_health_hook.run.result import Result
 from go_health_hook.text import clean
@@ -201,9 +201,7 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
     changed = scope.files(setting) if args.apply else there
     facts = {**_row(setting, scope), "before": before, "changed": changed, "notes": notes}
     if args.json:
-        import json
-
-        print(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         print(_change(facts, bool(args.apply), Style()))
     return EXIT_ALLOW
@@ -300,9 +298,7 @@ def _row(setting: Setting, scope: Scope) -> dict[str, Any]:
 def _list(settings: list[Setting], scope: Scope, as_json: bool) -> int:
     rows = [_row(setting, scope) for setting in settings]
     if as_json:
-        import json
-
-        print(json.dumps({"schema": 1, "systemd": scope.version, "settings": rows}, indent=2))
+        print_json({"schema": 1, "systemd": scope.version, "settings": rows})
         return EXIT_ALLOW
     style = Style()
     whose = "your user manager" if scope.user else "this machine"

@@ -37,6 +37,19 @@ class Call(Record):
     budget: float | None = None
     config: str | None = None
 
+    def only(self, gate: str, words: Sequence[str]) -> None:
+        """Raise BadInput for an argument that is none of the words that a gate takes."""
+        from go_health_hook.errors import BadInput
+        from go_health_hook.text import clean
+
+        for word in self.arguments:
+            if word not in words:
+                raise BadInput(f"gate {gate} does not take {clean(word)!r}", hint=f"it takes: {', '.join(words)}")
+
+    def seconds(self, settings: Config, module: str, default: float) -> float:
+        """Return the budget of the command line, else of the settings, for a gate's module with that BUDGET."""
+        return self.budget if self.budget is not None else settings.budget(module, default)
+
     def settings(self) -> Config:
         """Return the configuration. Raises BadInput."""
         from go_health_hook import config

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook import files
 from go_health_hook.records import Record
 
 TYPE_CHECKING = False
@@ -119,11 +120,7 @@ def applied(pid: int) -> Prepared | None:
 
 
 def _words(pid: int) -> list[str]:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return [w.decode("utf-8", "replace") for w in file.read(65536).split(b"\0")]
-    except OSError:
-        return []
+    return [w.decode("utf-8", "replace") for w in files.head(f"/proc/{pid}/cmdline", 65536).split(b"\0")]
 
 
 def is_automatic(pid: int) -> bool:

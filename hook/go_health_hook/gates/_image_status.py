@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook import files
 from go_health_hook.errors import HookError
 from go_health_hook.gates import _refused
 from go_health_hook.linux import image, zincati
@@ -73,11 +74,7 @@ def _live(state: State | None) -> str:
 
 def _driver() -> list[str]:
     """Return the name of the update driver that is registered with rpm-ostree, in lower case."""
-    try:
-        with open(DRIVER, "rb") as file:
-            words = file.read(1 << 16).split(b"\0")
-    except OSError:
-        return []
+    words = files.head(DRIVER, 1 << 16).split(b"\0")
     names = [word.decode("ascii", "replace") for word in words if word.isalnum()]
     return [clean(name.lower(), 40) for name in names if name not in ("driver", "name", "sd", "unit")][:1]
 

@@ -122,7 +122,7 @@ def recall(staged: Deployment, mark: str, settings: Config, subject: Subject, de
 
 def _entries() -> list[dict[str, Any]]:
     """The well-formed entries; a damaged file is as good as none, for all is judged again then."""
-    entries = _read(KEPT).get("refused")
+    entries = files.read_object(KEPT, MAX_BYTES).get("refused")
     entries = entries if isinstance(entries, list) else []
     defaults = {"digest": "", "base": "", "held": True, "lasting": True, "reboots": 0}
     return [{**defaults, **e} for e in entries if _is_sound(e, defaults)]
@@ -162,7 +162,7 @@ class Note(Record):
     @classmethod
     def read(cls) -> Note:
         """Return the note, an empty one where there is none or it makes no sense."""
-        data = _read(NOTE)
+        data = files.read_object(NOTE, MAX_BYTES)
         marks = data.get("marks")
         known = frozenset(m for m in marks if isinstance(m, str)) if isinstance(marks, list) else frozenset()
         return cls(str(data.get("deployment", "")), str(data.get("verdict", "")), known, str(data.get("digest", "")))
@@ -171,14 +171,6 @@ class Note(Record):
         """Keep it until the next boot. Raises OSError."""
         data = {"deployment": self.deployment, "digest": self.digest, "verdict": self.verdict}
         _write(NOTE, {**data, "marks": sorted(self.marks)})
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        data = json.loads(files.read(path, MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _write(path: str, data: object) -> None:

@@ -14,7 +14,7 @@ import time
 from go_health_hook import VERSION, files, policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline, ceiling_of
-from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_VETO, BadInput, HookError
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_VETO, HookError
 from go_health_hook.examine import Depth, examine
 from go_health_hook.gates import _going_back, _refused
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, kept, overridden, say, say_override, say_remedies
@@ -65,15 +65,13 @@ def answer(call: Call) -> int:
     `greenboot`: greenboot's check calls, and acts on the answer. `deep`: build and run a program, which fails no boot.
     `greenboot-note`: remove greenboot's note of a deployment that was refused.
     """
-    for word in call.arguments:
-        if word not in WORDS:
-            raise BadInput(f"gate boot does not take {clean(word)!r}", hint=f"it takes: {', '.join(WORDS)}")
+    call.only(GATE, WORDS)
     if "greenboot-note" in call.arguments:
         return forget_refused_boot(image.here())
     settings = call.settings()
     if "deep" in call.arguments:
         return _deep(settings, call)
-    budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
+    budget = call.seconds(settings, __name__, BUDGET)
     budget = min(budget, MOST_SECONDS)
     system = image.here()
     examination = _usual(settings, budget)
@@ -167,8 +165,9 @@ def _deep(settings: Config, call: Call) -> int:
     """Build and run a program with the running Go, and tell what comes of it; never a reason to fail a boot."""
     state = _going_back.deployments(image.here(), Deadline(READ_SECONDS))
     mark = f"{VERSION} {state.booted.id if state and state.booted else ''}"
-    if _read_deep().get("mark") == mark and not call.dry_run:
-        say(INFO, f"no program is built: {_read_deep().get('result')} since this deployment was first booted")
+    known = files.read_object(DEEP, 1 << 16)
+    if known.get("mark") == mark and not call.dry_run:
+        say(INFO, f"no program is built: {known.get('result')} since this deployment was first booted")
         return EXIT_ALLOW
     budget = call.budget if call.budget is not None else settings.get("budget", "deep")
     examination = examine(Subject(), settings, Deadline(budget, ceiling=DEEP_CEILING), depth=Depth(deep=True))
@@ -188,14 +187,6 @@ def _deep(settings: Config, call: Call) -> int:
     say(INFO, f"with a program built and run: {decision.verdict.reason}")
     kept(lambda: _write_deep(mark, "that worked"))
     return EXIT_ALLOW
-
-
-def _read_deep() -> dict[str, object]:
-    try:
-        data = json.loads(files.read(DEEP, 1 << 16))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _write_deep(mark: str, result: str) -> None:
@@ -237,10 +228,9 @@ def wired(view: View) -> Wired:
     """Return whether greenboot, or the unit of our own where there is no greenboot, calls this gate."""
     if not view.image:
         return Wired(NOT_HERE, "no image system")
-    state = view.load_state(BOOT_UNIT)
-    if state != "loaded":
-        remedy = f"systemctl unmask {BOOT_UNIT}" if state == "masked" else add_to_image("go-health-hook-rpm-ostree")
-        return Wired(NOT_WIRED, f"{BOOT_UNIT} is {state}", remedy)
+    off = view.unloaded(BOOT_UNIT, add_to_image("go-health-hook-rpm-ostree"))
+    if off:
+        return off
     if not view.pulled_in(BOOT_UNIT):
         return Wired(NOT_WIRED, f"no target wants {BOOT_UNIT}", f"systemctl add-wants multi-user.target {BOOT_UNIT}")
     if view.first(*(f"{folder}/{greenboot.UNIT}" for folder in greenboot.UNIT_PATH)):

@@ -52,7 +52,7 @@ def answer(call: Call) -> int:
 
 
 def _examine(settings: Config, call: Call) -> Examination:
-    budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
+    budget = call.seconds(settings, __name__, BUDGET)
     deadline = Deadline(budget, ceiling=ceiling_of(settings.get("budget", "ceiling")))
     examination = examine(Subject(), settings, deadline)
     policy.settle(examination, policy.Case(starved_blocks=settings.get("budget", "starved") == "block"))
@@ -71,7 +71,7 @@ def _tell(examination: Examination) -> None:
 
 def wired(view: View) -> Wired:
     """Return whether the file triggers of our package find the unit that they start."""
-    from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired
+    from go_health_hook.wiring import NOT_HERE, WIRED, Wired
 
     if view.image:
         return Wired(NOT_HERE, "packages come with the image")
@@ -83,8 +83,5 @@ def wired(view: View) -> Wired:
         return Wired(NOT_HERE, "systemd does not run here")
     if view.config.get("dnf", "transactions") == "off":
         return Wired(NOT_HERE, "switched off: [dnf] transactions = off")
-    state = view.load_state(UNIT)
-    if state == "loaded":
-        return Wired(WIRED, f"rpm's file triggers start {UNIT}")
-    remedy = f"systemctl unmask {UNIT}" if state == "masked" else "dnf reinstall go-health-hook"
-    return Wired(NOT_WIRED, f"{UNIT} is {state}", remedy)
+    wired = Wired(WIRED, f"rpm's file triggers start {UNIT}")
+    return view.unloaded(UNIT, "dnf reinstall go-health-hook") or wired

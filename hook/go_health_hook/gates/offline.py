@@ -46,23 +46,11 @@ def answer(call: Call) -> int:
     settings = call.settings()
     status = EXIT_ALLOW
     for _ in range(MAX_ROUNDS):
-        before = _looks()
+        before = files.looks(offline.STATES)
         status = _judge_all(settings)
-        if before == _looks():
+        if before == files.looks(offline.STATES):
             break
     return status
-
-
-def _looks() -> list[tuple[int, int, int]]:
-    """Return what tells whether a client has stored something or taken it back meanwhile."""
-    looks = []
-    for path in offline.STATES:
-        try:
-            info = os.stat(path)
-            looks.append((info.st_ino, info.st_size, info.st_mtime_ns))
-        except OSError:
-            looks.append((0, 0, 0))
-    return looks
 
 
 def _judge_all(settings: Config) -> int:
@@ -148,7 +136,7 @@ def _note(client: str) -> None:
 
 def wired(view: View) -> Wired:
     """Return whether systemd starts this gate when an update is prepared."""
-    from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired
+    from go_health_hook.wiring import NOT_HERE, WIRED, Wired
 
     if view.image:
         return Wired(NOT_HERE, "updates come as images")
@@ -158,11 +146,5 @@ def wired(view: View) -> Wired:
         return Wired(NOT_HERE, "systemd does not run here")
     if view.config.get("dnf", "transactions") == "off":
         return Wired(NOT_HERE, "switched off: [dnf] transactions = off")
-    state = view.load_state(PATH_UNIT)
-    if state != "loaded":
-        remedy = f"systemctl unmask {PATH_UNIT}" if state == "masked" else "dnf reinstall go-health-hook"
-        return Wired(NOT_WIRED, f"{PATH_UNIT} is {state}", remedy)
-    active = view.units.get(PATH_UNIT, {}).get("ActiveState")
-    if view.asked and active != "active":
-        return Wired(NOT_WIRED, f"{PATH_UNIT} is {active}", f"systemctl start {PATH_UNIT}")
-    return Wired(WIRED, PATH_UNIT)
+    off = view.unloaded(PATH_UNIT, "dnf reinstall go-health-hook") or view.inactive(PATH_UNIT)
+    return off or Wired(WIRED, PATH_UNIT)

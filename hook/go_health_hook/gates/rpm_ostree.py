@@ -13,7 +13,7 @@ import time
 from go_health_hook import policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline, ceiling_of
-from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_VETO, BadInput, HookError
+from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_VETO, HookError
 from go_health_hook.examine import BY_GATE, USUAL, examine
 from go_health_hook.gates import _refused
 from go_health_hook.gates._unit import (
@@ -68,9 +68,7 @@ def answer(call: Call) -> int:
 
     `bootc`: bootc's unit calls, which reboots into whatever it stages; else rpm-ostree's, by its policy.
     """
-    for word in call.arguments:
-        if word not in WORDS:
-            raise BadInput(f"gate rpm-ostree does not take {clean(word)!r}", hint=f"it takes: {', '.join(WORDS)}")
+    call.only(GATE, WORDS)
     own_stream()
     by_bootc = "bootc" in call.arguments
     mode = "apply" if by_bootc else automatic_policy()
@@ -140,7 +138,7 @@ def _stop(refused: dict[str, Any], settings: Config, call: Call) -> int:
 
 def _tell_running(settings: Config, call: Call) -> int:
     """Judge the running Go and tell; the update goes on whatever it is."""
-    budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
+    budget = call.seconds(settings, __name__, BUDGET)
     deadline = Deadline(budget, ceiling=ceiling_of(settings.get("budget", "ceiling"), person=os.isatty(2)))
     examination = examine(Subject(), settings, deadline, depth=USUAL if call.dry_run else BY_GATE)
     decision = policy.settle(examination, policy.Case(powerless="what waits may repair it"))

@@ -11,7 +11,7 @@ import time
 from go_health_hook import policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline, ceiling_of
-from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, BadInput, HookError
+from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, HookError
 from go_health_hook.examine import examine, severities
 from go_health_hook.gates import _image_status, _refused
 from go_health_hook.gates._locking import DISCARD_SECONDS, LOCK_SECONDS, READ_SECONDS, Lock
@@ -68,9 +68,7 @@ def answer(call: Call) -> int:
     `shutdown`: the last look, nothing can be discarded any more. `recheck`: forget an earlier refusal of this commit.
     Returns the verdict's exit status; 4 where nothing could be decided or what was decided could not be done.
     """
-    for word in call.arguments:
-        if word not in WORDS:
-            raise BadInput(f"gate staged does not take {clean(word)!r}", hint=f"it takes: {', '.join(WORDS)}")
+    call.only(GATE, WORDS)
     system = image.here()
     if system is None:
         say(INFO, "not booted from an image system: no update is staged here")
@@ -133,7 +131,7 @@ class _Gate:
         self.at_shutdown = "shutdown" in call.arguments
         self.recheck = "recheck" in call.arguments and not again
         self.dry_run = call.dry_run
-        budget = call.budget if call.budget is not None else settings.budget(__name__, BUDGET)
+        budget = call.seconds(settings, __name__, BUDGET)
         self.budget = min(budget, SHUTDOWN_SECONDS) if self.at_shutdown else budget
         self.tell = TELL_SECONDS_AT_SHUTDOWN if self.at_shutdown else TELL_SECONDS
         self.mark = _refused.fingerprint(settings, severities())
@@ -396,14 +394,10 @@ def wired(view: View) -> Wired:
     finalize = (view.system or image.backends()[0]).finalize_unit
     if GUARD_UNIT not in " ".join(view.values(finalize, "Unit", "Wants")).split():
         return Wired(NOT_WIRED, f"{finalize} does not want {GUARD_UNIT}", view.drop_in_remedy(finalize, package))
-    for unit in (PATH_UNIT, GUARD_UNIT):
-        state = view.load_state(unit)
-        if state != "loaded":
-            remedy = f"systemctl unmask {unit}" if state == "masked" else add_to_image(package)
-            return Wired(NOT_WIRED, f"{unit} is {state}", remedy)
-    active = view.units.get(PATH_UNIT, {}).get("ActiveState")
-    if view.asked and active != "active":
-        return Wired(NOT_WIRED, f"{PATH_UNIT} is {active}", f"systemctl start {PATH_UNIT}")
+    off = view.unloaded(PATH_UNIT, add_to_image(package)) or view.unloaded(GUARD_UNIT, add_to_image(package))
+    off = off or view.inactive(PATH_UNIT)
+    if off:
+        return off
     if not view.asked and not view.pulled_in(PATH_UNIT):
         return Wired(NOT_WIRED, f"no target wants {PATH_UNIT}", f"systemctl add-wants multi-user.target {PATH_UNIT}")
     only_warns = view.config.get("ostree", "on-failure") == "warn"

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook import files
+
 # Of podman and buildah, RUN instructions included.
 MARK = "/run/.containerenv"
 # Docker's builder binds its own files over /etc/hosts and /etc/resolv.conf, from a folder of this name.
 MOUNTS, BUILDER = "/proc/self/mountinfo", b"/buildkit/"
 SYSTEMD = "/run/systemd/system"  # sd_booted(3)
-MAX_BYTES = 1 << 20
 
 
 def is_build() -> bool:
@@ -20,8 +21,4 @@ def is_build() -> bool:
     # systemd's CONTAINER_INTERFACE document: every container manager sets it.
     if os.environ.get("container") or os.path.exists(MARK):  # noqa: SIM112
         return True
-    try:
-        with open(MOUNTS, "rb") as file:
-            return BUILDER in file.read(MAX_BYTES)
-    except OSError:
-        return False
+    return BUILDER in files.head(MOUNTS)

@@ -10,6 +10,7 @@ import glob
 import os
 import shlex
 
+from go_health_hook import files
 from go_health_hook.linux.deployments import Unreadable
 from go_health_hook.run import process
 
@@ -47,7 +48,7 @@ def is_installed(base: str = "") -> bool:
 def is_disabled(base: str = "") -> bool:
     """Return whether the configuration leaves out our check, as the greenboot that is installed reads it."""
     text = _read(base + CONF)
-    return SCRIPT in (disabled_by_ini(text) if _is_compiled(base + PROGRAM) else disabled_by_bash(text))
+    return SCRIPT in (disabled_by_ini(text) if files.head(base + PROGRAM, 4) == b"\x7fELF" else disabled_by_bash(text))
 
 
 def disabled_by_ini(text: str) -> list[str]:
@@ -135,17 +136,5 @@ def forget_next_deployment(deadline: Deadline, path: str = GRUBENV) -> None:
         raise Unreadable(f"{path}: {NEXT} is still set: {program} {result.why()}")
 
 
-def _is_compiled(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(4) == b"\x7fELF"
-    except OSError:
-        return False
-
-
 def _read(path: str) -> str:
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return file.read(MAX_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return ""
+    return files.head(path, MAX_BYTES).decode("utf-8", "replace")

@@ -150,10 +150,7 @@ def automatic_policy(path: str = SETTINGS) -> str:
     """Return AutomaticUpdatePolicy= of rpm-ostreed.conf in lower case; "none", the default, where nothing is said."""
     policy = "none"
     section = ""
-    try:
-        lines = files.read(path, MAX_BYTES).decode("utf-8", "replace").splitlines()
-    except OSError:
-        return policy
+    lines = files.head(path, MAX_BYTES).decode("utf-8", "replace").splitlines()
     for line in map(str.strip, lines):
         if line.startswith("["):
             section = line

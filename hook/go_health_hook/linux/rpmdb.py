@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 
+from go_health_hook import files
 from go_health_hook.records import Record
 from go_health_hook.text import clean
 
@@ -97,15 +98,7 @@ def database(root: str) -> str:
 
 def state() -> list[tuple[int, int, int]]:
     """Return what changes with every rpm transaction: inode, size and time of the database's files."""
-    looks = []
-    for directory in DATABASES:
-        for name in (*FILES, "rpmdb.sqlite-wal"):
-            try:
-                info = os.stat(f"{directory}/{name}")
-                looks.append((info.st_ino, info.st_size, info.st_mtime_ns))
-            except OSError:
-                looks.append((0, 0, 0))
-    return looks
+    return files.looks(f"{folder}/{name}" for folder in DATABASES for name in (*FILES, "rpmdb.sqlite-wal"))
 
 
 def ownership(root: str, goroot: str) -> Ownership:

@@ -175,15 +175,8 @@ def setter(files: Iterable[str], settings: tuple[str, ...]) -> str:
     """The last of a unit's files that gives one of the settings a value; an empty value takes back what came before."""
     found = ""
     for path in files:
-        for line in _text(path).splitlines():
+        for line in bounded.head(path, _FILE_MAX).decode("utf-8", "replace").splitlines():
             key, equals, value = line.partition("=")
             if equals and key.strip() in settings:
                 found = path if value.strip() else ""
     return found
-
-
-def _text(path: str) -> str:
-    try:
-        return bounded.read(path, _FILE_MAX).decode("utf-8", "replace")
-    except (OSError, ValueError):
-        return ""

@@ -8,6 +8,17 @@ import sys
 
 from go_health_hook.text import wrap
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def print_json(facts: Mapping[str, object]) -> None:
+    """Print facts for programs, as every --json does."""
+    import json
+
+    sys.stdout.write(f"{json.dumps(facts, indent=2)}\n")
+
 
 class Style:
     """Whether to colour, and how wide to write: a terminal's width up to 100 columns, else 80."""
