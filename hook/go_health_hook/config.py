@@ -204,26 +204,17 @@ class Config:
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise BadInput(f"{path}: cannot be read: {why}", hint="repair or remove the file") from None
-        import configparser
-
-        parser = configparser.ConfigParser(
-            delimiters=("=",), comment_prefixes=("#", ";"), interpolation=None, default_section="\0", strict=True
-        )
-        parser.optionxform = str  # type: ignore[assignment,method-assign]
-        try:
-            parser.read_string(text, path)
-        except configparser.Error as error:
-            raise _syntax_error(path, error) from None
+        settings = _plain(text) or _parsed(text, path)
         schema = self._schema(checks)
-        if parser.has_section("budget"):
+        if "budget" in settings:
             schema["budget"] = {**schema["budget"], **dict.fromkeys(budget_keys(), (_seconds, ""))}
-        for section in parser.sections():
+        for section in settings:
             if section not in schema:
                 place = f"{path}:{_line_of(text, section)}"
                 raise BadInput(
                     f"{place}: unknown section [{clean(section)}]", hint=_nearest(section, schema, "section")
                 )
-            for key, raw in parser.items(section):
+            for key, raw in settings[section].items():
                 place = f"{path}:{_line_of(text, section, key)}"
                 if key not in schema[section]:
                     raise BadInput(
@@ -235,6 +226,47 @@ class Config:
                 except ValueError as error:
                     wanted = str(error) if "could not convert" not in str(error) else "a number of seconds"
                     raise BadInput(f"{place}: {key} = {clean(raw)} cannot be used", hint=f"it takes {wanted}") from None
+
+
+def _plain(text: str) -> dict[str, dict[str, str]]:
+    """Return what a plain file sets, as `_parsed` would; empty for one that it has to read.
+
+    configparser takes as long to import and to read one file as Python to start, and an updater waits. Plain is a file
+    of comments, sections and settings of one line each, none of them twice.
+    """
+    settings: dict[str, dict[str, str]] = {}
+    section = None
+    for line in text.split("\n"):
+        bare = line.strip()
+        if bare.startswith(("#", ";")) or not bare:
+            continue
+        if line[0].isspace() or not line.isprintable():
+            return {}
+        name = bare[1:-1]
+        if name and bare == f"[{name}]" and name not in settings and not {*"[]"} & {*name}:
+            section = settings[name] = {}
+            continue
+        key, equals, value = bare.partition("=")
+        key = key.rstrip()
+        if section is None or not key or not equals or key in section or bare[0] == "[":
+            return {}
+        section[key] = value.lstrip()
+    return settings
+
+
+def _parsed(text: str, path: str) -> dict[str, dict[str, str]]:
+    """Return what a file sets, by section and key. Raises BadInput."""
+    import configparser
+
+    parser = configparser.ConfigParser(
+        delimiters=("=",), comment_prefixes=("#", ";"), interpolation=None, default_section="\0", strict=True
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        parser.read_string(text, path)
+    except configparser.Error as error:
+        raise _syntax_error(path, error) from None
+    return {section: dict(parser.items(section)) for section in parser.sections()}
 
 
 def _syntax_error(path: str, error: configparser.Error) -> BadInput:

@@ -9,7 +9,6 @@ import threading
 import time
 
 from go_health_hook import checks
-from go_health_hook.checks._remedies import install
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput, NotJudged
 from go_health_hook.go import ledger, maxprocs
@@ -141,6 +140,8 @@ class _Run:
         examination.elapsed_s = self.deadline.elapsed()
         examination.credited_s = self.deadline.credited()
         if self._nothing and config.get("toolchain", "required"):
+            from go_health_hook.checks._remedies import install
+
             # Asked for by a setting of its own, so it blocks whatever the severity of the check that would have looked.
             missing = Finding(
                 FAIL, "no Go toolchain is installed", f"{install('golang')}, or set required = no in [toolchain]"

@@ -50,6 +50,54 @@ def test_config_severities_are_those_of_the_checks() -> None:
     assert config.severities() == severities()
 
 
+def test_config_vendors_file_is_plain() -> None:
+    text = VENDOR.read_text()
+    assert config._plain(text) == config._parsed(text, "") != {}
+
+
+LINES = (
+    *(
+        "[a]",
+        "[b ]",
+        "[]",
+        "[ ]",
+        "[a]x",
+        "[a] = 3",
+        "[a]]",
+        "[a] ; c",
+        " [c]",
+        "[DEFAULT]",
+        "[é]",
+        "k = v",
+        "k=v",
+        "k =",
+    ),
+    *(
+        "= v",
+        " k = v",
+        "\tx",
+        "# c",
+        " ; c",
+        "",
+        "k = v ; x",
+        "k = a = b",
+        "k : v",
+        "k",
+        "é = ü",
+        "k\x0b = v\x0c",
+        "l = v\r",
+    ),
+    *("k = a\x85b", "k\u2028= v", "[a\x1c]", "\u3000k = v", "k = v\u3000", "\ufeff[a]", "l = w", "[d]"),
+)
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=6))
+def test_config_plain_file_says_what_configparser_reads(lines: list[str]) -> None:
+    text = "\n".join(["[x]", *lines])
+    plain = config._plain(text)
+    assert not plain or plain == config._parsed(text, "")
+
+
 def test_later_files_win(tmp_path: Path) -> None:
     etc = tmp_path / "etc/go-health-hook.conf.d"
     etc.mkdir(parents=True)

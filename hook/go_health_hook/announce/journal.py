@@ -7,9 +7,9 @@ as long as a gate may spend on announcing, and its send reports success when the
 
 from __future__ import annotations
 
+import _socket as sockets  # socket makes enums of its hundreds of constants first, and an updater waits
 import errno
 import os
-import socket
 import sys
 
 TYPE_CHECKING = False
@@ -65,21 +65,23 @@ def send(kind: str, message: str, priority: int, fields: Iterable[tuple[str, str
             *fields,
         ]
     )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.settimeout(SEND_SECONDS)
+    channel = sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM | sockets.SOCK_CLOEXEC)
+    channel.settimeout(SEND_SECONDS)
+    try:
+        channel.connect(path)
         try:
-            channel.connect(path)
-            try:
-                channel.send(data)
-            except OSError as error:
-                if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
-                    raise
-                _send_file(channel, data)
+            channel.send(data)
         except OSError as error:
-            raise OSError(error.errno or errno.ETIMEDOUT, error.strerror or "takes no entries", path) from None
+            if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
+                raise
+            _send_file(channel, data)
+    except OSError as error:
+        raise OSError(error.errno or errno.ETIMEDOUT, error.strerror or "takes no entries", path) from None
+    finally:
+        channel.close()
 
 
-def _send_file(channel: socket.socket, data: bytes) -> None:
+def _send_file(channel: sockets.socket, data: bytes) -> None:
     """Send what is too large for a datagram as a sealed memory file, as the protocol asks."""
     import fcntl
 
@@ -90,6 +92,6 @@ def _send_file(channel: socket.socket, data: bytes) -> None:
             view = view[os.write(fd, view) :]
         seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-        channel.sendmsg([], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))])
+        channel.sendmsg([], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))])
     finally:
         os.close(fd)

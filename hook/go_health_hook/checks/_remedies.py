@@ -17,16 +17,14 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 
 from go_health_hook.checks._owners import owners
 from go_health_hook.errors import HookError
 from go_health_hook.go import trust
-from go_health_hook.linux import image
 from go_health_hook.run import control
 from go_health_hook.run.sandbox import host
 from go_health_hook.run.view import ETC, SYSTEM
-from go_health_hook.text import clean
+from go_health_hook.text import clean, shell_quote
 from go_health_hook.verdict import FAIL, NOT_JUDGED, TIMEOUT, WARN, Finding, Outcome
 
 TYPE_CHECKING = False
@@ -47,6 +45,8 @@ SILENCE = "set {check} = advisory in [checks] of /etc/go-health-hook.conf"
 
 def reinstall(context: Context) -> tuple[str, str]:
     """Return what to do about a toolchain that is damaged, incomplete or of several releases, and its key."""
+    from go_health_hook.linux import image
+
     goroot = context.toolchain.goroot
     if context.subject.kind == "staged":
         system = image.here()
@@ -60,7 +60,7 @@ def reinstall(context: Context) -> tuple[str, str]:
         return system.repair(_deployments(system, context)), "redeploy"
     names = "'golang*'"
     if packages and not any(name.startswith("golang") for name in packages):
-        names = " ".join(shlex.quote(name) for name in sorted(set(packages)))
+        names = " ".join(shell_quote(name) for name in sorted(set(packages)))
     # A reinstall alone would bring back the same mixture of releases.
     return f"bring all of it to one release, whole: dnf distro-sync {names}, then dnf reinstall {names}", "reinstall"
 
@@ -82,7 +82,7 @@ def foreign(context: Context, check: str, hindrance: trust.Hindrance, evidence: 
     silence = SILENCE.format(check=check)
     summary = f"not judged, nor executed as root: {hindrance.text}"
     if hindrance.kind == trust.WRITABLE and goroot.startswith(("/usr/", "/opt/")):
-        remedy = f"if only root is to change it: chmod -R go-w {shlex.quote(clean(goroot))}; else {silence}"
+        remedy = f"if only root is to change it: chmod -R go-w {shell_quote(goroot)}; else {silence}"
         return not_judged(summary, remedy, "chmod", evidence)
     remedy = (
         "to have a Go judged, put one that only root can change in /usr/local or /opt, or "
@@ -118,7 +118,7 @@ def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -
         goroot = clean(context.toolchain.goroot)
         remedy = "see what denies it: getfacl, ausearch -m avc"
         if f"{goroot}/" in said or "/" not in said:
-            remedy = f"let other users read it (chmod -R o+rX {shlex.quote(goroot)}), or {remedy}"
+            remedy = f"let other users read it (chmod -R o+rX {shell_quote(goroot)}), or {remedy}"
         return not_judged(summary, remedy, "chmod", evidence)
     want = next((w for w in WANTS if w in said), "")
     if want:
@@ -142,7 +142,7 @@ def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -
 
 # What a view has besides the toolchain, and paths in what a program says.
 SHOWN = (*SYSTEM, *ETC, "/proc", "/dev", "/sys/fs/cgroup", "/tmp")
-PATH = re.compile(r"(?<![\w./])/[\w.+@/-]*[\w+@/-]")
+PATH = r"(?<![\w./])/[\w.+@/-]*[\w+@/-]"
 # A program that failed within so many seconds gets a second try.
 REPEATED = 5.0
 # What programs say where the machine lacks something (strerror(3) and the Go runtime's words).
@@ -162,7 +162,7 @@ def _unseen(context: Context, said: str) -> str:
     if not host().bwrap or context.subject.root != "/":
         return ""
     shown = [*SHOWN, context.toolchain.goroot, *context.toolchain.sandbox().paths]
-    for path in dict.fromkeys(PATH.findall(said)):
+    for path in dict.fromkeys(re.findall(PATH, said)):
         within = any(f"{path}/".startswith(f"{place}/") for place in shown)
         if not within and any(place != "/" and os.path.exists(place) for place in (path, os.path.dirname(path))):
             return clean(path)
@@ -171,6 +171,8 @@ def _unseen(context: Context, said: str) -> str:
 
 def install(package: str) -> str:
     """Return the command that installs a package on this machine, or how it gets into its image."""
+    from go_health_hook.linux import image
+
     system = image.here()
     return system.install(package) if system else f"dnf install {package}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 
 from go_health_hook.checks import Context
 from go_health_hook.checks._answers import ENV_NAMES, answers, own_version, settings_of
@@ -13,7 +12,7 @@ from go_health_hook.checks._remedies import SILENCE, broken, failed, foreign, in
 from go_health_hook.go import goenv
 from go_health_hook.go.toolchain import SEARCH
 from go_health_hook.go.versions import parse_version
-from go_health_hook.text import clean, first_line
+from go_health_hook.text import clean, first_line, shell_quote
 from go_health_hook.verdict import FAIL, PASS, WARN, Finding
 
 TYPE_CHECKING = False
@@ -44,7 +43,7 @@ def check(context: Context) -> Finding:
     if damage:
         return broken(context, damage, evidence)
     if shut:
-        goroot = shlex.quote(clean(toolchain.goroot))
+        goroot = shell_quote(toolchain.goroot)
         remedy = f"where others are to use it: chmod -R o+rX {goroot}; else {SILENCE.format(check='goroot')}"
         return not_judged(f"not judged: {shut.text}", remedy, "chmod", evidence)
     if toolchain.lost:
@@ -95,7 +94,7 @@ def _settings(context: Context, evidence: dict[str, object]) -> Finding | None:
         return Finding(
             FAIL,
             f"go.env has a setting that go does not take: {unknown!r}",
-            f"correct that line of {clean(path)}; carriage returns: sed -i 's/\\r$//' {shlex.quote(clean(path))}",
+            f"correct that line of {clean(path)}; carriage returns: sed -i 's/\\r$//' {shell_quote(path)}",
             evidence,
             remedy_key="setting",
         )
@@ -107,7 +106,7 @@ def _settings(context: Context, evidence: dict[str, object]) -> Finding | None:
         return Finding(
             FAIL,
             f"go.env has a setting that go does not take: {said[4:]}",
-            f"correct that line of {clean(path)}; carriage returns: sed -i 's/\\r$//' {shlex.quote(clean(path))}",
+            f"correct that line of {clean(path)}; carriage returns: sed -i 's/\\r$//' {shell_quote(path)}",
             evidence,
             remedy_key="setting",
         )
@@ -166,7 +165,7 @@ def _agrees(context: Context, evidence: dict[str, object]) -> Finding:
     temporary = settings_of(context).get("GOTMPDIR", "")
     if temporary.startswith("/") and not context.subject.exists(temporary):
         summary = f"go.env has builds use a directory that is not there: GOTMPDIR={clean(temporary)}"
-        return Finding(WARN, summary, f"mkdir -m 1777 {shlex.quote(clean(temporary))}", evidence, remedy_key="setting")
+        return Finding(WARN, summary, f"mkdir -m 1777 {shell_quote(temporary)}", evidence, remedy_key="setting")
     absent = [n for n in ("VERSION", "go.env") if not context.subject.exists(f"{toolchain.goroot}/{n}")]
     if "go.env" in absent and _has_go_env(version):
         missing_env = f"{clean(toolchain.goroot)}/go.env is missing: Go falls back to its defaults"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import threading
 
 from go_health_hook.checks import Context
@@ -14,7 +13,7 @@ from go_health_hook.go import goenv, sources, trust
 from go_health_hook.go.cache import build_cache, discard
 from go_health_hook.linux import memory
 from go_health_hook.run.result import Result
-from go_health_hook.text import clean, first_line
+from go_health_hook.text import clean, first_line, shell_quote
 from go_health_hook.verdict import PASS, SKIP, WARN, Finding
 
 # Below this many bytes a program is built by one compiler at a time.
@@ -37,7 +36,7 @@ MAX_PROOFS = 3
 MAX_READ = 100
 REFUSED = b" is not allowed in the standard library"
 # What go list says of a package whose directory it cannot read (modload/import.go).
-NOT_IN_STD = re.compile(r"is not in (?:std|GOROOT) \((/[^()]+)\)")
+NOT_IN_STD = r"is not in (?:std|GOROOT) \((/[^()]+)\)"
 # What it says of a name that two files declare (types2: redeclared objects, methods).
 REDECLARED = ("redeclared in this block", "already declared")
 
@@ -160,14 +159,14 @@ def _unresolved(context: Context, wrong: str, answer: Result, evidence: dict[str
     shut = trust.closed_below(context.subject, f"{context.toolchain.goroot}/src")
     if shut:
         # go list says that a package is not there where it may not look.
-        remedy = f"where others are to use it: chmod -R o+rX {shlex.quote(clean(context.toolchain.goroot))}"
+        remedy = f"where others are to use it: chmod -R o+rX {shell_quote(context.toolchain.goroot)}"
         return not_judged(
             f"{summary}; {shut.text}", f"{remedy}; else {SILENCE.format(check='stdlib')}", "chmod", evidence
         )
-    hidden = NOT_IN_STD.search(wrong)
+    hidden = re.search(NOT_IN_STD, wrong)
     if hidden and _has_sources(context, hidden[1]):
         # As with an access list, or a security module: the user whom go runs as does not see what root sees.
-        remedy = f"see what closes it: getfacl {shlex.quote(hidden[1])}; ausearch -m avc"
+        remedy = f"see what closes it: getfacl {shell_quote(hidden[1])}; ausearch -m avc"
         return not_judged(f"{summary}; it is there for root", remedy, "machine", evidence)
     return excuse(context, summary, answer, evidence) or broken(context, summary, evidence)
 

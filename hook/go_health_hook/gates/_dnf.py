@@ -249,7 +249,7 @@ def _try(task: Task, settings: Config, deadline: Deadline) -> Answer | list[str]
 
     def work(send: Callable[[object], None]) -> None:
         from go_health_hook.gates import _dnf_judge
-        from go_health_hook.gates._libraries import NotFound
+        from go_health_hook.gates._dnf_transaction import NotFound
 
         def stage(name: str, kind: str, until: Deadline) -> None:
             send({"stage": name, "kind": kind, "budget": until.budget, "ceiling": until.ceiling})

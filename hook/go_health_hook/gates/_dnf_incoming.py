@@ -90,7 +90,7 @@ def _of_all(
 
 def _files(task: Task) -> dict[str, str]:
     """Return the files of the incoming packages that may be Go's, by full name. Raises CannotLook, NotFound."""
-    from go_health_hook.gates._libraries import NotFound
+    from go_health_hook.gates._dnf_transaction import NotFound
     from go_health_hook.go import unpack
     from go_health_hook.linux import rpmfile
 
@@ -108,7 +108,7 @@ def _files(task: Task) -> dict[str, str]:
 
 def _parts(task: Task, known: Mapping[str, str], folders: set[str]) -> list[str]:
     """Return the files of further incoming packages that have something in these folders. Raises NotFound."""
-    from go_health_hook.gates._libraries import NotFound
+    from go_health_hook.gates._dnf_transaction import NotFound
     from go_health_hook.go import incoming
     from go_health_hook.linux import rpmfile
 

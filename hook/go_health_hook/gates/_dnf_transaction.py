@@ -34,6 +34,14 @@ class Item(Record):
     places: Callable[[], Iterable[list[Place]]]
 
 
+class NotFound(Exception):
+    """The files of some packages are in none of the places known so far; `names` are their full names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = list(names)
+
+
 class Transaction(Record):
     """What an updater is about to do.
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from go_health_hook.deadline import Deadline
+from go_health_hook.gates._dnf_transaction import NotFound
 from go_health_hook.go import loader
 from go_health_hook.linux import rpmfile
 from go_health_hook.text import clean
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
     from go_health_hook.go.loader import Lacking
     from go_health_hook.linux.rpmfile import Place
     from go_health_hook.verdict import Finding
-
-
-class NotFound(Exception):
-    """The files of some packages are in none of the places known so far; `names` are their full names."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(", ".join(names))
-        self.names = list(names)
 
 
 # To find the incoming packages and to read their headers (a release upgrade has thousands).

@@ -28,8 +28,8 @@ PLACES = (
 MAX_NAMES = 1000
 SCRIPT_MAX = 65536
 # gcc's go command is called go-13, x86_64-linux-gnu-go-13 or go.gcc.
-GCCS = re.compile(r"(.*-)?go(-[0-9.]+|\.gcc|-gcc.*)|.*gccgo.*")
-NAMED = re.compile(rb"(/[\w./+~-]+)/bin/go\b")
+GCCS = r"(.*-)?go(-[0-9.]+|\.gcc|-gcc.*)|.*gccgo.*"
+NAMED = rb"(/[\w./+~-]+)/bin/go\b"
 
 
 def unjudged(subject: Subject, search: tuple[str, ...]) -> str:
@@ -59,7 +59,7 @@ def _dangling(subject: Subject, link: str) -> str:
 
 def _program(subject: Subject, link: str, real: str) -> str:
     name = os.path.basename(real)
-    if GCCS.fullmatch(name):
+    if re.fullmatch(GCCS, name):
         return f"gcc's go ({clean(real)}) is not judged, and no other Go toolchain is installed"
     if name == "snap":
         return f"{link} is snap's: name the GOROOT, as /var/lib/snapd/snap/go/current, in {SETTING} to have it judged"
@@ -70,7 +70,7 @@ def _program(subject: Subject, link: str, real: str) -> str:
         text = b""
     if not text.startswith(b"#!"):
         return f"{link} is a program that lies in no GOROOT: name its GOROOT in {SETTING} to have it judged"
-    for path in NAMED.findall(text):
+    for path in re.findall(NAMED, text):
         home = os.fsdecode(path)
         if is_goroot(subject, home):
             return f"{link} is a script that starts Go in {clean(home)}: name that in {SETTING} to have it judged"

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+# Compiled once there is a failure to look at: that costs more than all else here.
 # glibc, elf/dl-load.c, elf/dl-version.c, elf/dl-lookup.c, elf/dl-error.c: the wording of the untranslated messages.
-NOT_LOADED = re.compile(r"error while loading shared libraries: ([^:\s]+): ")
-NO_VERSION = re.compile(r"(\S+): version [`']([^'\s]+)' not found \(required by ")
-NOT_DEFINED = re.compile(r"relocation error: \S+: symbol \S+ version (\S+) not defined in file (\S+) ")
-NO_SYMBOL = re.compile(r"symbol lookup error: \S+: undefined symbol: ")
+NOT_LOADED = r"error while loading shared libraries: ([^:\s]+): "
+NO_VERSION = r"(\S+): version [`']([^'\s]+)' not found \(required by "
+NOT_DEFINED = r"relocation error: \S+: symbol \S+ version (\S+) not defined in file (\S+) "
+NO_SYMBOL = r"symbol lookup error: \S+: undefined symbol: "
 ANY = "*"
 
 
@@ -53,16 +54,16 @@ class Lacking(Record):
 
 def lacking(said: str) -> Lacking | None:
     """Return the library that a line of the loader's misses, None for any other line."""
-    found = NO_VERSION.search(said)
+    found = re.search(NO_VERSION, said)
     if found:
         return Lacking(found[1], found[2])
-    found = NOT_DEFINED.search(said)
+    found = re.search(NOT_DEFINED, said)
     if found:
         return Lacking(found[2], found[1])
-    found = NOT_LOADED.search(said)
+    found = re.search(NOT_LOADED, said)
     if found:
         return Lacking(found[1])
-    return Lacking(ANY) if NO_SYMBOL.search(said) else None
+    return Lacking(ANY) if re.search(NO_SYMBOL, said) else None
 
 
 def bringer(wanted: Lacking, headers: Sequence[Any]) -> str:

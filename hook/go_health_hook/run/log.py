@@ -8,7 +8,6 @@ always put into the journal, at debug priority: journalctl -p debug -t go-health
 from __future__ import annotations
 
 import os
-import shlex
 
 from go_health_hook.text import clean
 
@@ -65,16 +64,22 @@ def debug(line: str) -> None:
 def started(argv: Sequence[str]) -> None:
     """Print a command that has been started, with all that is put before it for its view."""
     if _fd >= 0:
-        debug(f"+ {shlex.join(argv)}")
+        debug(f"+ {_joined(argv)}")
 
 
 def ended(result: Result, seconds: float) -> None:
     """Print how a command ended; tell the journal of one that did not answer."""
     if _fd >= 0:
         how = "exited with status 0" if result.ok else result.why()
-        debug(f"  {seconds:.3f} s: {clean(shlex.join(result.argv), AGAIN)}: {how}")
+        debug(f"  {seconds:.3f} s: {clean(_joined(result.argv), AGAIN)}: {how}")
     if result.timed_out:
-        unanswered(f"{shlex.join(result.argv)} did not answer within {seconds:.1f} s")
+        unanswered(f"{_joined(result.argv)} did not answer within {seconds:.1f} s")
+
+
+def _joined(argv: Sequence[str]) -> str:
+    import shlex
+
+    return shlex.join(argv)
 
 
 def unanswered(line: str) -> None:
