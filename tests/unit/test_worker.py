@@ -96,3 +96,21 @@ def test_worker_without_proc_and_devices_starts(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(os, "devnull", "/nonexistent/null")
     monkeypatch.setattr(os, "listdir", missing)
     assert bounded(lambda: 7, Deadline(60), "late") == 7
+
+
+def test_worker_that_listens_is_told_once() -> None:
+    worker = Worker(lambda send, receive: send(receive()), listens=True)
+    assert worker.tell(["a", 1])
+    assert not worker.tell("again")
+    assert list(worker.messages(Deadline(10))) == [["a", 1]]
+    worker.close()
+    assert worker.end() == ""
+
+
+def test_worker_that_listens_is_not_told_what_could_block() -> None:
+    worker = Worker(lambda send, receive: send(receive()), listens=True)
+    assert not worker.tell("x" * 5000)
+    worker.leave()
+    worker.leave()
+    os.waitpid(worker.pid, 0)
+    assert not worker.tell("gone")

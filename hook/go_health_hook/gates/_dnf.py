@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The gate of dnf4 and dnf5: it keeps the clock and the updater's pipes, while workers do what may hang.
 
-One worker looks at what is installed. A second one judges, decides and then announces, which it goes on with after the
-updater has its answer.
+One worker looks at what is installed, then judges, decides and announces, which it goes on with after the updater has
+its answer. What comes in is judged by another worker, once the updater has told where the files are.
 """
 
 from __future__ import annotations
@@ -127,18 +127,22 @@ def _judge(transaction: Transaction, settings: Config, prepare: bool = False) ->
         return Answer()
     at_boot = transaction.offline is not None
     deadline = _deadline(settings, person=not transaction.automatic and not at_boot, at_boot=at_boot)
-    installed = _survey(transaction, settings, deadline)
-    asked = deadline.elapsed()
-    names = transaction.go_names(installed)
-    deadline.credit(deadline.elapsed() - asked)  # the updater took that time
-    task = plan(transaction, installed, names, everything=mode == "all")
-    if prepare and any(item.name in names for item in transaction.items):
-        return Answer()
-    if installed.goroot or any(item.name in names for item in transaction.coming):
-        afterwards.remember(installed.goroot, installed.looks)
-    else:
-        afterwards.forget()
-    result = _carry_out(task, settings, deadline) if task else Answer()
+    clock = Clock()  # of the part that begins when Go is laid out
+    surveyor, installed = _survey(transaction, settings, deadline, clock)
+    try:
+        asked = deadline.elapsed()
+        names = transaction.go_names(installed)
+        deadline.credit(deadline.elapsed() - asked)  # the updater took that time
+        task = plan(transaction, installed, names, everything=mode == "all")
+        if prepare and any(item.name in names for item in transaction.items):
+            return Answer()
+        if installed.goroot or any(item.name in names for item in transaction.coming):
+            afterwards.remember(installed.goroot, installed.looks)
+        else:
+            afterwards.forget()
+        result = _carry_out(task, settings, deadline, surveyor, clock) if task else Answer()
+    finally:
+        surveyor.worker.leave()
     if result.message:
         afterwards.forget()
     elif result.look:
@@ -212,56 +216,71 @@ class _Watched(Record):
         return None
 
 
-def _survey(transaction: Transaction, settings: Config, deadline: Deadline) -> Survey:
-    """Look at what is installed, in a worker; nothing is known where that hangs. Raises Gone, Died, RuntimeError."""
+def _survey(transaction: Transaction, settings: Config, deadline: Deadline, clock: Clock) -> tuple[_Watched, Survey]:
+    """Look at what is installed, in a worker; nothing is known where that hangs. Raises Gone, Died, RuntimeError.
 
-    def work(send: Callable[[object], None]) -> None:
+    The worker then waits for the names of Go's packages in the transaction, to judge what is installed. One that has
+    asked rpm is of no more use: it holds rpm's database open, which the transaction will write to.
+    """
+
+    def work(send: Callable[[object], None], receive: Callable[[], Any]) -> None:
         from go_health_hook.gates._dnf_judge import survey
 
-        send(survey(settings, transaction.new_names, transaction.wants_owners))
+        found = survey(settings, transaction.new_names, transaction.wants_owners)
+        send(found)
+        names = receive()
+        if names is not None:
+            task = Task(transaction, Survey(**found), set(names), incoming=False, running=True)
+            task.last = not transaction.coming
+            _do(task, settings, deadline, clock, send)
 
-    watched = _Watched(Worker(work), deadline, transaction.watched)
+    watched = _Watched(Worker(work, listens=True), deadline, transaction.watched, clock)
     found = watched.last_word()
-    if found is None:
-        return Survey(older_installed=bool(transaction.new_names))
-    watched.worker.leave()
-    return Survey(**found)
+    return watched, Survey(older_installed=bool(transaction.new_names)) if found is None else Survey(**found)
 
 
-def _carry_out(task: Task, settings: Config, deadline: Deadline) -> Answer:
+def _carry_out(task: Task, settings: Config, deadline: Deadline, surveyor: _Watched, clock: Clock) -> Answer:
     """Have a task judged and announced. Raises Gone, Died, RuntimeError."""
-    lists = {item.full: iter(item.places()) for item in task.transaction.coming}
+    transaction = task.transaction
+    asked_rpm = transaction.new_names or (transaction.wants_owners and task.survey.goroot)
+    watched = None
+    if not task.incoming and not asked_rpm and surveyor.worker.tell(sorted(task.names)):
+        watched = surveyor
+    lists = {item.full: iter(item.places()) for item in transaction.coming}
     missing = [*lists] if task.incoming else []
     while True:
         found = {full: next(lists[full], None) for full in missing}
         task.last = all(places is None for places in found.values()) if missing else not lists
         for full, places in found.items():
             task.places.setdefault(full, []).extend(places or [])
-        result = _try(task, settings, deadline)
+        if watched is None:
+            worker = Worker(lambda send: _do(task, settings, deadline, clock, send))
+            watched = _Watched(worker, deadline, transaction.watched, clock)
+        result = _result(watched, task, settings)
         if isinstance(result, Answer):
             return result
         missing = result
+        watched = None
 
 
-def _try(task: Task, settings: Config, deadline: Deadline) -> Answer | list[str]:
-    """Return the answer, announced, or the full names of packages whose files are in none of the places so far."""
-    clock = Clock()  # of the part that begins when Go is laid out
+def _do(task: Task, settings: Config, deadline: Deadline, clock: Clock, send: Callable[[object], None]) -> None:
+    """In a worker: judge and announce; or send the full names of packages whose files are in no place so far."""
+    from go_health_hook.gates import _dnf_judge
+    from go_health_hook.gates._dnf_transaction import NotFound
 
-    def work(send: Callable[[object], None]) -> None:
-        from go_health_hook.gates import _dnf_judge
-        from go_health_hook.gates._dnf_transaction import NotFound
+    def stage(name: str, kind: str, until: Deadline) -> None:
+        send({"stage": name, "kind": kind, "budget": until.budget, "ceiling": until.ceiling})
 
-        def stage(name: str, kind: str, until: Deadline) -> None:
-            send({"stage": name, "kind": kind, "budget": until.budget, "ceiling": until.ceiling})
+    try:
+        _tell(_dnf_judge.judge(task, settings, deadline, clock, stage), settings.announce, send)
+    except NotFound as error:
+        send({"missing": error.names})
+    finally:
+        _tidy(task)
 
-        try:
-            _tell(_dnf_judge.judge(task, settings, deadline, clock, stage), settings.announce, send)
-        except NotFound as error:
-            send({"missing": error.names})
-        finally:
-            _tidy(task)
 
-    watched = _Watched(Worker(work), deadline, task.transaction.watched, clock)
+def _result(watched: _Watched, task: Task, settings: Config) -> Answer | list[str]:
+    """Return the answer of a worker, announced, or the full names of packages whose files are still missing."""
     last = watched.last_word()
     if last is None:
         bounded(lambda: _tidy(task), Deadline(LOOK_SECONDS), None, dead=None)

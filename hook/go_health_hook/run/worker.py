@@ -131,6 +131,15 @@ def _descriptors() -> Iterable[int]:
         return range(FEW)
 
 
+def _heard(fd: int) -> Any:
+    """Return the message that came through a pipe, or None where there was none."""
+    import marshal
+
+    data = os.read(fd, select.PIPE_BUF)
+    os.close(fd)
+    return marshal.loads(data) if data else None
+
+
 _stays = False
 
 
@@ -160,7 +169,8 @@ class Worker:
 
     A thread stuck in stat on a dead mount, or a child in uninterruptible sleep, keeps its process from ending; the
     worker is left behind in such a case and the caller is not. `work(send)` runs in the child; what it sends comes out
-    of `messages()`, marshalled, so plain values only.
+    of `messages()`, marshalled, so plain values only. One that `listens` is given a second function, which returns the
+    one message of `tell`, or None where the caller has none or is gone.
 
     With `outlive` (seconds) it may go on after its caller has left, for at most that long. It then holds nothing of
     the caller's: an updater that waits for the end of its hook's streams, or has locked a file, is not kept waiting.
@@ -168,7 +178,7 @@ class Worker:
     that remains of its service. A worker may also come to that later, by `stay`; its caller then calls `leave`.
     """
 
-    def __init__(self, work: Callable[[Callable[[object], None]], None], outlive: int = 0) -> None:
+    def __init__(self, work: Callable[..., None], outlive: int = 0, *, listens: bool = False) -> None:
         self.finished = False
         self.late = False
         self.outlive = outlive
@@ -176,16 +186,20 @@ class Worker:
         self._buffer = b""
         self._fd, write = os.pipe2(os.O_CLOEXEC)
         watched, self._life = os.pipe2(os.O_CLOEXEC)
+        heard, self._told = os.pipe2(os.O_CLOEXEC) if listens else (-1, -1)
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._fd)
             os.close(self._life)
-            self._child(work, write, watched, outlive)
+            self._hang_up()
+            self._child(work, write, watched, heard, outlive)
         os.close(write)
         os.close(watched)
+        if heard >= 0:
+            os.close(heard)
 
     @staticmethod
-    def _child(work: Callable[[Callable[[object], None]], None], write: int, watched: int, outlive: int) -> None:
+    def _child(work: Callable[..., None], write: int, watched: int, heard: int, outlive: int) -> None:
         import marshal
 
         status = 1
@@ -206,9 +220,9 @@ class Worker:
                 _let_go_of(keep={write})
                 stay(outlive)
             else:
-                _let_go_of(keep={write, watched, *log.kept()})
+                _let_go_of(keep={write, watched, heard, *log.kept()})
                 threading.Thread(target=_die_with_parent, args=(watched,), daemon=True).start()
-            work(send)
+            work(send, *((lambda: _heard(heard),) if heard >= 0 else ()))
             status = 0
         except BaseException as error:  # a worker reports its own bug, since nobody above it can
             with contextlib.suppress(OSError):
@@ -252,6 +266,23 @@ class Worker:
                     return
                 self._buffer += chunk
 
+    def tell(self, message: object) -> bool:
+        """Give one that listens its message; return False where it is too long for a pipe to take at once."""
+        import marshal
+
+        data = marshal.dumps(message)  # type: ignore[arg-type]
+        if self._told < 0 or len(data) > select.PIPE_BUF:
+            return False
+        with contextlib.suppress(OSError):  # it has died, which its messages will tell
+            os.write(self._told, data)
+        self._hang_up()
+        return True
+
+    def _hang_up(self) -> None:
+        if self._told >= 0:
+            os.close(self._told)
+            self._told = -1
+
     def leave(self) -> None:
         """Let a worker that stays go on by itself."""
         self.outlive = self.outlive or 1
@@ -259,8 +290,12 @@ class Worker:
 
     def close(self) -> None:
         """End the worker and all below it; one that cannot be ended, or may outlive us, is left behind."""
+        if self._fd < 0:
+            return
         os.close(self._fd)
+        self._fd = -1
         os.close(self._life)
+        self._hang_up()
         if not self.finished:
             if self.outlive:
                 return
