@@ -133,6 +133,41 @@ def test_ledger_closed_directory_ends_it(machine: Machine, name: str) -> None:
     assert not machine.holds
 
 
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        *(
+            ("src/runtime/os_windows.go", False),
+            ("src/runtime/asm_arm64.s", False),
+            ("src/runtime/a_linux_386.go", False),
+        ),
+        *(
+            ("src/runtime/a_windows_amd64.go", False),
+            ("src/runtime/os_linux.go", True),
+            ("src/runtime/a_amd64.s", True),
+        ),
+        *(("src/runtime/a_linux_amd64.go", True), ("src/runtime/windows.go", True), ("src/runtime/a_unix.go", True)),
+        *(("src/runtime/a_newos.go", True), ("src/crypto/tls/a_windows.go", True)),
+    ],
+)
+def test_ledger_source_that_no_build_here_reads_does_not_end_it(machine: Machine, name: str, ends: bool) -> None:
+    """gofmt reads all sources of the key modules."""
+    path = machine.goroot / name
+    path.write_text("package x\n")
+    machine.enter()
+    truncate(path)
+    assert machine.holds is not ends
+
+
+def test_ledger_of_an_unknown_architecture_looks_at_all_sources(machine: Machine) -> None:
+    path = machine.goroot / "src/runtime/asm_arm64.s"
+    path.write_text("")
+    machine.toolchain.tools = f"{machine.goroot}/pkg/tool/linux_new"
+    machine.enter()
+    path.write_text("x")
+    assert not machine.holds
+
+
 def test_ledger_test_data_and_neighbours_do_not_end_it(machine: Machine) -> None:
     machine.enter()
     (machine.goroot / "src/fmt/testdata/x/b.go").write_text("")
