@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -92,7 +93,11 @@ def receiver(root: Path) -> Any:
 
 def workers() -> set[int]:
     """The processes that this one has started and not seen the end of."""
-    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that ends meanwhile has none
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
 
 
 def left_behind(before: set[int]) -> int:

@@ -114,7 +114,7 @@ def failed(context: Context, what: str, result: Result, by_hand: str, evidence: 
 def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -> Finding | None:
     """Return a finding that does not judge, where a failure is explained by something else than the toolchain."""
     said = (result.stderr[:65536] + result.stdout[:65536]).decode("utf-8", "replace")
-    if "ermission denied" in said or "Operation not permitted" in said:
+    if "ermission denied" in said or "peration not permitted" in said:
         goroot = clean(context.toolchain.goroot)
         remedy = "see what denies it: getfacl, ausearch -m avc"
         if f"{goroot}/" in said or "/" not in said:

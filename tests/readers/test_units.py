@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Our services as systemd reads them: valid, and as confined as docs/SECURITY.md says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).parents[2]
+UNITS = TREE / "conf/usr/lib/systemd/system"
+ANALYZE = Path("/usr/bin/systemd-analyze")
+# The exposure of each service at most; docs/SECURITY.md has the reasons for those above 3.0.
+BOUNDS = {
+    "boot": 4.6,
+    "boot-counting": 2.0,
+    "deep": 4.6,
+    "greenboot": 4.6,
+    "guard": 4.6,
+    "look": 3.0,
+    "offline": 3.1,
+    "staged": 4.6,
+    "status": 4.6,
+}
+
+pytestmark = pytest.mark.skipif(not ANALYZE.exists(), reason="systemd-analyze is not installed")
+
+
+def services() -> list[str]:
+    return sorted(
+        path.name[len("go-health-hook-") : -len(".service")] for path in UNITS.glob("go-health-hook-?*.service")
+    )
+
+
+def test_services_all_have_a_bound() -> None:
+    assert services() == sorted(BOUNDS)
+
+
+@pytest.mark.parametrize("name", sorted(BOUNDS))
+def test_service_exposure_is_bounded(name: str) -> None:
+    unit = UNITS / f"go-health-hook-{name}.service"
+    said = subprocess.run(
+        [ANALYZE, "security", "--offline=true", "--no-pager", unit], capture_output=True, text=True, check=True
+    )
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", said.stdout)
+    assert found, said.stdout + said.stderr
+    assert float(found[1]) <= BOUNDS[name]
+    assert "Unknown" not in said.stderr
