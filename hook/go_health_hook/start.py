@@ -19,6 +19,9 @@ def run(main: Callable[[], int]) -> int:
     open_standard_streams()
     # A caller that ignores it would have the kernel reap our children, and their statuses would be lost (wait(2)).
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # A terminal that is closed is a person who gives up, as with Ctrl-C; nohup(1) has it ignored.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         return main()
     except HookError as error:

@@ -86,6 +86,17 @@ def test_look_is_not_started_where_dnf_looks_itself_or_go_is_untouched(suite: st
 
 
 @pytest.mark.parametrize("suite", SUITES)
+def test_look_is_started_for_others_though_a_killed_gate_left_its_file(suite: str) -> None:
+    with machine(suite) as m:
+        prepared(m)
+        m.write("/run/go-health-hook/before", "4194304\n\nunfinished")
+        repository.offer(m, go(suite, "1.27.3"))
+        off = "--noplugins" if suite == "bookworm" else "--no-plugins"
+        assert_done(dnf(m, off, "upgrade", "golang*"))
+        assert START in asked(m)
+
+
+@pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("how", ["another root", "no systemd", "gate gone", "systemctl fails"])
 def test_look_trigger_is_silent_where_there_is_nothing_to_start(suite: str, how: str) -> None:
     with machine(suite) as m:

@@ -470,7 +470,7 @@ def test_a_transaction_is_not_blamed_for_what_came_before_it() -> None:
         repository.offer(m, [extras.hello(2), extras.hello(1, "goodbye"), *go("forky", "truncated")])
         assert_vetoed(dnf(m, "upgrade"), "is cut short")
         assert not m.path("/run/go-health-hook/before").exists()
-        m.write("/run/go-health-hook/before", "/usr/lib/golang\nas one left it that was killed\n")
+        m.write("/run/go-health-hook/before", "7\n/usr/lib/golang\nas one left it that was killed\n")
         m.write("/etc/go-health-hook.conf.d/automatic.conf", "[dnf]\ntransactions = automatic\n")
         truncate_go(m)
         done = dnf(m, "install", "goodbye")

@@ -84,7 +84,8 @@ def test_interrupted_command_says_one_line_and_130(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.root
-def test_interrupted_check_ends_what_it_has_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_interrupted_check_ends_what_it_has_started(tmp_path: Path, number: signal.Signals) -> None:
     tree = Path(__file__).parents[2]
     (tmp_path / "bin").mkdir()
     (tmp_path / "pkg/tool").mkdir(parents=True)
@@ -93,14 +94,23 @@ def test_interrupted_check_ends_what_it_has_started(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)  # what is closed to others is not run
     (tmp_path / "bin/go").write_text("#!/bin/sh\n# A stand-in for a go that hangs.\nsleep 1000\n")
     (tmp_path / "bin/go").chmod(0o755)
-    # A shell starts what it puts into the background with SIGINT ignored, which all below it inherit.
-    command = ["env", "--default-signal=INT", sys.executable, "-m", "go_health_hook", "--dry-run", "--budget", "600"]
+    # A shell starts what it puts into the background with SIGINT ignored, nohup with SIGHUP; all below inherit that.
+    command = [
+        "env",
+        "--default-signal=INT,HUP",
+        sys.executable,
+        "-m",
+        "go_health_hook",
+        "--dry-run",
+        "--budget",
+        "600",
+    ]
     command += ["--goroot", str(tmp_path)]
     env = {**os.environ, "PYTHONPATH": str(tree / "hook")}
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as check:
         while not Path(f"/proc/{check.pid}/task/{check.pid}/children").read_text():
             assert check.poll() is None
-        check.send_signal(signal.SIGINT)
+        check.send_signal(number)
         _, err = check.communicate()
     assert (check.returncode, err) == (130, "go-health-hook: interrupted\n")
 

@@ -16,9 +16,9 @@ from go_health_hook import gates
 from go_health_hook.announce import record
 from go_health_hook.deadline import Deadline
 from go_health_hook.gates import _dnf, _dnf_after, _dnf_incoming, _dnf_judge, _trace
-from go_health_hook.gates._dnf_judge import Survey, decide, found_afterwards
+from go_health_hook.gates._dnf_judge import Survey, Task, decide, found_afterwards
 from go_health_hook.gates._dnf_transaction import Item, Transaction
-from go_health_hook.run.worker import Gone
+from go_health_hook.run.worker import Gone, Worker
 from go_health_hook.verdict import ERROR, FAIL, NOT_JUDGED, PASS, TIMEOUT, WARN, Examination
 
 __all__ = ["forks", "machine"]
@@ -287,6 +287,22 @@ def test_call_worker_that_is_killed_lets_the_update_go_on(
     assert "was killed by SIGKILL" in capfd.readouterr().err
 
 
+def test_call_interrupted_person_leaves_nothing_laid_out(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(watched: Any) -> None:
+        watched.worker.close()
+        raise KeyboardInterrupt
+
+    def tidy(task: Any) -> None:
+        (machine / "tidied").write_text("")
+
+    monkeypatch.setattr(_dnf._Watched, "last_word", interrupt)
+    monkeypatch.setattr(_dnf, "_tidy", tidy)
+    task = Task(transaction({"golang": "U"}), Survey(), {"golang"}, True, True)
+    with pytest.raises(KeyboardInterrupt):
+        _dnf._result(_dnf._Watched(Worker(lambda send: None), Deadline(5), ()), task, settings(machine))
+    assert (machine / "tidied").exists()
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("stage", "status", "says"),
@@ -294,6 +310,7 @@ def test_call_worker_that_is_killed_lets_the_update_go_on(
         ("reading", 4, "time ran out while it was read out of its packages"),
         ("judging", 3, "goroot"),
         ("libraries", 4, "were searched for a library"),
+        ("searching", 4, "were searched for parts of it"),
     ],
 )
 def test_call_worker_that_hangs_is_ended_in_time(
@@ -327,7 +344,7 @@ def test_call_switched_off_ends_what_was_held_back(machine: Path) -> None:
 def test_call_with_a_broken_configuration_judges_nothing(machine: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (machine / "hook.conf").write_text("[dnf]\ntransaction = off\n")
     for moment in ("before", "after"):
-        _dnf_after.remember("", _dnf_after.UNFINISHED)
+        _dnf_after.remember(7, "", _dnf_after.UNFINISHED)
         assert ask(machine, transaction({"hello": "U"}), moment).message == ""
         err = capfd.readouterr().err
         assert "hook.conf:2: unknown key transaction in [dnf]; the nearest known key is transactions" in err
@@ -338,10 +355,10 @@ def test_call_with_a_broken_configuration_judges_nothing(machine: Path, capfd: p
 def test_call_afterwards_looks_only_at_what_has_changed(machine: Path, forks: list[int]) -> None:
     assert ask(machine, transaction({}), "after").status == 0
     assert forks == []
-    _dnf_after.remember("", _dnf_after.looks(""))
+    _dnf_after.remember(7, "", _dnf_after.looks(""))
     assert ask(machine, transaction({}), "after").status == 0
     assert recorded(machine) == record.empty()
-    _dnf_after.remember("", _dnf_after.UNFINISHED)
+    _dnf_after.remember(7, "", _dnf_after.UNFINISHED)
     with (machine / "hook.conf").open("a") as file:
         file.write("[toolchain]\ngoroot = /nonexistent\n")
     assert ask(machine, transaction({}), "after").status == 1

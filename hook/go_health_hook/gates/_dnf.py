@@ -53,8 +53,9 @@ def answer(gate: str, call: Call, transaction: Callable[[int], Transaction]) -> 
     if words[0] == "after":
         return _after(gate, call)
     if words[0] == "prepare":
-        return _prepare(gate, call, lambda: transaction(int(words[1])))
-    afterwards.remember("", afterwards.UNFINISHED)
+        return _prepare(gate, call, int(words[1]), transaction)
+    updater = int(words[1])
+    afterwards.remember(updater, "", afterwards.UNFINISHED)
     try:
         settings = _settings(gate, call)
         if settings is None:
@@ -63,7 +64,7 @@ def answer(gate: str, call: Call, transaction: Callable[[int], Transaction]) -> 
             afterwards.forget()
             _release(gate, settings)
             return Answer()
-        return _before(gate, settings, lambda: transaction(int(words[1])))
+        return _before(gate, settings, updater, transaction)
     except Gone:
         # A person gave up, or the updater died: nothing is installed.
         afterwards.forget()
@@ -85,25 +86,25 @@ def _settings(gate: str, call: Call) -> Config | None:
         return None
 
 
-def _before(gate: str, settings: Config, transaction: Callable[[], Transaction]) -> Answer:
+def _before(gate: str, settings: Config, updater: int, transaction: Callable[[int], Transaction]) -> Answer:
     """Decide on a transaction before anything of it is installed. A fault of ours lets it go on, and is recorded."""
     try:
-        return _judge(transaction(), settings)
+        return _judge(transaction(updater), settings, updater)
     except Gone:
         raise
     except Exception as error:
         # What was not judged is looked at afterwards.
-        afterwards.remember("", afterwards.UNFINISHED)
+        afterwards.remember(updater, "", afterwards.UNFINISHED)
         return _finish(undecided(gate, _fault(error)), settings.announce)
 
 
-def _prepare(gate: str, call: Call, transaction: Callable[[], Transaction]) -> Answer:
+def _prepare(gate: str, call: Call, updater: int, transaction: Callable[[int], Transaction]) -> Answer:
     """Judge the installed Go before a download. What comes in is judged when it is stored, and at the reboot."""
     settings = _settings(gate, call)
     if settings is None or settings.get("dnf", "transactions") == "off":
         return Answer()
     try:
-        return _judge(transaction(), settings, prepare=True)
+        return _judge(transaction(updater), settings, updater, prepare=True)
     except Gone:
         raise
     except Exception as error:
@@ -120,7 +121,7 @@ def _fault(error: Exception) -> str:
     return f"a fault of the hook's own, please report it: {why}"
 
 
-def _judge(transaction: Transaction, settings: Config, prepare: bool = False) -> Answer:
+def _judge(transaction: Transaction, settings: Config, updater: int, prepare: bool = False) -> Answer:
     mode = settings.get("dnf", "transactions")
     if (mode == "automatic" and not transaction.automatic) or not transaction.items:
         afterwards.forget()
@@ -137,7 +138,7 @@ def _judge(transaction: Transaction, settings: Config, prepare: bool = False) ->
         if prepare and any(item.name in names for item in transaction.items):
             return Answer()
         if installed.goroot or any(item.name in names for item in transaction.coming):
-            afterwards.remember(installed.goroot, installed.looks)
+            afterwards.remember(updater, installed.goroot, installed.looks)
         else:
             afterwards.forget()
         result = _carry_out(task, settings, deadline, surveyor, clock) if task else Answer()
@@ -147,7 +148,7 @@ def _judge(transaction: Transaction, settings: Config, prepare: bool = False) ->
         afterwards.forget()
     elif result.look:
         # Looked at again whatever has changed: libraries are no telltales, and what was not judged may be anything.
-        afterwards.remember(installed.goroot, afterwards.UNFINISHED)
+        afterwards.remember(updater, installed.goroot, afterwards.UNFINISHED)
     return result
 
 
@@ -281,7 +282,11 @@ def _do(task: Task, settings: Config, deadline: Deadline, clock: Clock, send: Ca
 
 def _result(watched: _Watched, task: Task, settings: Config) -> Answer | list[str]:
     """Return the answer of a worker, announced, or the full names of packages whose files are still missing."""
-    last = watched.last_word()
+    try:
+        last = watched.last_word()
+    except BaseException:  # a person gave up, or the worker was killed: nobody else removes what it has laid out
+        bounded(lambda: _tidy(task), Deadline(LOOK_SECONDS), None, dead=None)
+        raise
     if last is None:
         bounded(lambda: _tidy(task), Deadline(LOOK_SECONDS), None, dead=None)
         return _late(watched, task, settings)

@@ -19,11 +19,15 @@ TELLTALES = (
 SYSTEM_TELLTALES = ("/usr/bin/go", "/etc/alternatives/go", "/lib64/libc.so.6", "/usr/lib64/libc.so.6")
 
 
-def remember(goroot: str, before: str) -> None:
-    """Keep how the toolchain, or the places for a first one, look before a transaction."""
+def remember(updater: int, goroot: str, before: str) -> None:
+    """Keep how the toolchain, or the places for a first one, look before a transaction.
+
+    `updater` is the process whose gate looks again. The first line tells it to the package's file triggers, which leave
+    the look to that gate; a file that a killed gate has left stops nobody else's.
+    """
     try:
         files.make_directory(os.path.dirname(BEFORE))
-        files.replace(BEFORE, f"{goroot}\n{before}")
+        files.replace(BEFORE, f"{updater}\n{goroot}\n{before}")
     except OSError as error:
         print(f"go-health-hook: {BEFORE}: {error.strerror}", file=sys.stderr)
 
@@ -31,8 +35,8 @@ def remember(goroot: str, before: str) -> None:
 def remembered() -> tuple[str, str] | None:
     """Return GOROOT and how it looked, or None where nothing is to be looked at again."""
     try:
-        goroot, _, before = os.fsdecode(files.read(BEFORE, 65536)).partition("\n")
-    except OSError:
+        _, goroot, before = os.fsdecode(files.read(BEFORE, 65536)).split("\n", 2)
+    except (OSError, ValueError):
         return None
     return goroot, before
 
