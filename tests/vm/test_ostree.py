@@ -104,7 +104,6 @@ RequiresMountsFor=/boot /etc
 Type=oneshot
 RemainAfterExit=yes
 PrivateMounts=yes
-ExecStartPre=/usr/bin/mount -o remount,bind,rw /boot
 ExecStart=/usr/lib/testbed/greenboot.py health-check
 [Install]
 WantedBy=multi-user.target
@@ -119,7 +118,6 @@ RequiresMountsFor=/boot
 Type=oneshot
 RemainAfterExit=yes
 PrivateMounts=yes
-ExecStop=/usr/bin/mount -o remount,bind,rw /boot
 ExecStop=/usr/lib/testbed/greenboot.py set-rollback-trigger
 [Install]
 RequiredBy=ostree-finalize-staged.service

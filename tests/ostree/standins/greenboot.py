@@ -98,5 +98,7 @@ def grub():
     print(0)
 
 
+# As greenboot-rs does, for itself: each command of a unit with PrivateMounts= has mounts of its own.
+subprocess.run(["mount", "-o", "remount,bind,rw", "/boot"], check=True)
 command = {"health-check": health_check, "set-rollback-trigger": set_rollback_trigger, "grub": grub}[sys.argv[1]]
 sys.exit(command())
