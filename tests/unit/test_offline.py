@@ -79,12 +79,35 @@ def test_prepared_by_dnf5_that_is_not_ready_is_none(tmp_path: Path, status: str)
         ({"cmd_line": ""}, "dnf5 upgrade --offline"),
         ({"cmd_line": "dnf5daemon-server"}, "dnf5 upgrade --offline"),
         ({"cmd_line": "", "verb": "system-upgrade download"}, "dnf5 system-upgrade download --releasever=45"),
+        ({"cmd_line": "dnf5 upgrade -x foo --offline"}, "dnf5 upgrade --offline"),
+        ({"cmd_line": "dnf5 --setopt=excludepkgs=foo bar upgrade --offline"}, "dnf5 upgrade --offline"),
+        ({"cmd_line": "dnf5 upgrade golang hello --offline"}, "dnf5 upgrade --offline"),
+        (
+            {"cmd_line": "dnf5 system-upgrade download --releasever 45", "verb": "system-upgrade download"},
+            "dnf5 system-upgrade download --releasever=45",
+        ),
         ({"cmd_line": "dnf5 upgrade --offline --exclude=a*;reboot"}, "dnf5 upgrade --offline '--exclude=a*;reboot'"),
     ],
 )
 def test_prepared_again_is_a_command_that_works_there(tmp_path: Path, state: dict[str, str], command: str) -> None:
     dnf5(tmp_path, {**STATE, **state}, [])
     assert offline.prepared(str(tmp_path))[0].again() == f"{command} && dnf5 offline reboot"
+
+
+@pytest.mark.parametrize("line", ["dnf5 install golang --offline", "dnf5 do --action=upgrade ./my pk/a.rpm --offline"])
+def test_prepared_for_something_named_is_dropped(tmp_path: Path, line: str) -> None:
+    dnf5(tmp_path, {**STATE, "cmd_line": line, "verb": line.split()[1]}, [])
+    (update,) = offline.prepared(str(tmp_path))
+    assert not update.repeatable
+    assert update.without(["golang"]) == "dnf5 offline clean; dnf5 upgrade --exclude=golang"
+
+
+def test_prepared_go_alone_is_dropped_and_not_prepared_without_go(tmp_path: Path) -> None:
+    dnf5(tmp_path, STATE, [])
+    (update,) = offline.prepared(str(tmp_path))
+    update.alone = True
+    assert update.without(["golang"]) == "dnf5 offline clean; dnf5 upgrade --exclude=golang"
+    assert update.again() == "dnf5 -y upgrade --offline && dnf5 offline reboot"
 
 
 def test_prepared_by_dnf4_has_packages_in_its_own_cache(tmp_path: Path) -> None:

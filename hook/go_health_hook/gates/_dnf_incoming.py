@@ -153,6 +153,9 @@ def _of_incoming(
         examination = examine_here(subject, settings, deadline, goroot=goroot)
         excused = excuse_libraries(task, examination, stage)
         name_final_paths(examination, goroot, laid.goroot)
+    offline = task.transaction.offline
+    if offline is not None:
+        offline.alone = {item.name for item in task.transaction.coming} <= {*laid.names}
     suspect = any(f.check == "gomaxprocs" and f.status == FAIL for f in examination.findings)
     return decide(
         task.transaction.gate,
@@ -163,7 +166,7 @@ def _of_incoming(
         sound_before=sound_before(laid.before, cgroup.read_chain(), cgroup.affinity()) if suspect else (),
         notes=laid.notes,
         look=excused,
-        offline=task.transaction.offline,
+        offline=offline,
     )
 
 

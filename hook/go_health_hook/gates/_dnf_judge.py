@@ -337,9 +337,9 @@ def veto(examination: Examination, notes: Sequence[str] = (), offline: Prepared 
     lines += [f"  {note}" for note in notes]
     once = ONCE
     if offline is not None and not waits:
-        once = f"{ONCE} && {offline.again()}"
+        once = f"{ONCE} && {offline.again()}" if offline.repeatable else f"{ONCE}, and prepare it again"
         if not incoming:
-            lines.append(f"  Then prepare it again: {offline.again()}")
+            lines.append(f"  Then prepare it again{f': {offline.again()}' if offline.repeatable else ''}")
     lines.append(f"  To go ahead once anyway: {once}")
     return "\n".join(lines)
 

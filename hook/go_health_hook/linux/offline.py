@@ -42,6 +42,13 @@ LETTERS = {
     "Removed": "E",
     **dict.fromkeys(("Replaced", "Upgraded", "Downgraded", "Obsoleted", "Reinstalled"), "O"),
 }
+# Verbs of dnf5 that update what is installed.
+UPDATES = frozenset(
+    (
+        *("upgrade", "update", "up", "distro-sync", "dsync"),
+        *("system-upgrade download", "offline-upgrade download", "offline-distrosync download"),
+    )
+)
 NEVRA = re.compile(r"(?P<name>.+)-(?:(?P<epoch>\d+):)?(?P<version>[^-:]+)-(?P<release>[^-]+)\.(?P<arch>[^.-]+)")
 
 
@@ -65,8 +72,9 @@ class Prepared(Record):
 
     `packages` is empty where the client does not store them, and for an update that is being applied.
 
-    `command` is what prepared it, as words; `reboot` reboots into it. Both are empty for PackageKit, whose
-    clients are graphical.
+    `command` is what prepares an update without Go, as words, where that is known: else the one that was typed named
+    packages or files. `reboot` reboots into it. Both are empty for PackageKit, whose clients are graphical. `alone`:
+    nothing but Go comes in, so without Go there is nothing to prepare.
     """
 
     client: str
@@ -74,16 +82,31 @@ class Prepared(Record):
     command: list[str]
     reboot: str
     waits: bool = True
+    alone: bool = False
 
     def again(self, *options: str) -> str:
-        """Return what to type to prepare it again and to reboot into it; for PackageKit, to do without the reboot."""
+        """Return what to type to prepare it again and to reboot into it; else to drop it and update at once."""
         if self.command:
             return f"{shlex.join([*self.command, *options])} && {self.reboot}"
-        return f"rm -f /system-update {PACKAGEKIT_UPDATE}; {shlex.join(['dnf', 'upgrade', *options])}"
+        return self._at_once(*options)
+
+    def _at_once(self, *options: str) -> str:
+        drop = f"rm -f /system-update {PACKAGEKIT_UPDATE}"
+        program = "dnf"
+        if self.reboot:
+            program = self.reboot.split()[0]
+            drop = f"{self.reboot.rpartition(' ')[0]} clean"
+        return f"{drop}; {shlex.join([program, 'upgrade', *options])}"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether `again` brings the same: what PackageKit prepares is all that `dnf upgrade` brings."""
+        return bool(self.command) or not self.reboot
 
     def without(self, names: Iterable[str]) -> str:
         """Return what to type to do without some packages; dnf takes --exclude several times."""
-        return self.again(f"--exclude={','.join(sorted(names))}")
+        option = f"--exclude={','.join(sorted(names))}"
+        return self._at_once(option) if self.alone else self.again(option)
 
 
 def prepared(root: str = "") -> list[Prepared]:
@@ -145,7 +168,7 @@ def _dnf5(root: str, any_state: bool = False) -> Prepared | None:
         return None
     command = _typed(state.get("cmd_line", ""))
     verb = state.get("verb", "upgrade")
-    if not command:  # dnf5daemon has none
+    if not command and verb in UPDATES:  # dnf5daemon has none
         release = state.get("target_releasever", "")
         command = ["dnf5", *verb.split()]
         command += [f"--releasever={release}"] if verb.startswith("system-upgrade") and release else ["--offline"]
@@ -155,11 +178,16 @@ def _dnf5(root: str, any_state: bool = False) -> Prepared | None:
 
 
 def _typed(line: str) -> list[str]:
-    """Return the words of a command line that was stored without quotes; none where it is not dnf5's own."""
+    """Return the words of dnf5's command line where it names nothing, else none.
+
+    It is stored without quotes and without the directory in which it was typed, and packages that it names cannot be
+    excluded: only a verb and options whose value is in the same word can be typed again.
+    """
     words = line.split()
     if not words or os.path.basename(words[0]) not in ("dnf5", "dnf"):
         return []
-    return [os.path.basename(words[0]), *words[1:]]
+    plain = " ".join(word for word in words[1:] if not word.startswith("-"))
+    return [os.path.basename(words[0]), *words[1:]] if plain in UPDATES else []
 
 
 def _path(root: str, package: dict[str, Any]) -> list[Place]:
