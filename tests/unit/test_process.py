@@ -20,7 +20,7 @@ from go_health_hook.run import sandbox as sandboxes
 from go_health_hook.run.process import run
 from go_health_hook.run.result import MAX_OUTPUT
 from go_health_hook.run.sandbox import MAX_DATA, MAX_FILE, Sandbox
-from go_health_hook.run.series import run_series
+from go_health_hook.run.series import Held, run_series
 from go_health_hook.run.worker import Worker
 
 LONG = 60.0
@@ -168,6 +168,24 @@ def test_a_series_says_what_a_hanging_member_kept_from_running(sandbox: Sandbox)
     )
     assert results[0].ok
     assert results[1].timed_out and results[2].timed_out
+
+
+def test_a_series_holds_the_input_of_its_last_member_open(sandbox: Sandbox) -> None:
+    script = "echo $WORD >&2; cat; echo after"
+    held = Held(["/bin/sh", "-c", script], {"WORD": "it's said"}, lambda said: b"it's said" in said)
+    commands = [["/bin/cat"], ["/bin/sh", "-c", "echo ${WORD-unset}"]]
+    results = run_series(commands, Deadline(LONG), env={}, sandbox=sandbox, held=held)
+    assert [r.out for r in results] == ["", "unset", "after"]
+    assert [r.status for r in results] == [0, 0, 0]
+    assert results[2].stderr == b"it's said\n"
+    repeat = results[2].repeat
+    assert repeat is not None and repeat().out == "after"
+
+
+def test_a_series_says_when_its_last_member_did_not_begin(sandbox: Sandbox) -> None:
+    held = Held(["/bin/echo"], {}, lambda said: True)
+    results = run_series([["/bin/sleep", "600"]], Deadline(2), env={}, sandbox=sandbox, held=held)
+    assert results[0].timed_out and results[1].timed_out
 
 
 def test_nothing_starts_when_no_time_is_left(sandbox: Sandbox) -> None:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 import re
 
-from go_health_hook.go import buildinfo, elf, goenv
+from go_health_hook.go import buildinfo, elf, goenv, probe
 from go_health_hook.go.versions import Version, parse_version
 from go_health_hook.text import first_line
+from go_health_hook.verdict import OFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ class Answers:
 
     A tool that cannot run on this machine is not asked: `tools` and `parsed` leave it out, `compiled` is then None.
     `built` has the release of those that are not asked, since their files tell it and are not in memory. `as_users` are
-    commands that read go.env, run only where it has settings that matter.
+    commands that read go.env, run only where it has settings that matter. `gomaxprocs` is the run of a program that
+    tells its own, in the same sandbox where the ledger knows the toolchain to be sound, else None: a program that hangs
+    is then not to keep the others from answering.
     """
 
     def __init__(self, context: Context) -> None:
@@ -50,7 +53,10 @@ class Answers:
         heeding = goenv.unusual(settings_of(context))
         if heeding:
             commands += [[HEEDING, toolchain.go, "version"], [HEEDING, toolchain.go, "env", "GOVERSION"]]
-        results = iter(toolchain.series(commands, context.deadline))
+        held = probe.held(toolchain) if light and context.config.get("checks", "gomaxprocs") != OFF else None
+        all_results = toolchain.series(commands, context.deadline, held)
+        self.gomaxprocs: Result | None = all_results.pop() if held else None
+        results = iter(all_results)
         self.version: Result = next(results)
         self.env: Result = next(results)
         self.tools: dict[str, Result] = {name: next(results) for name in asked}

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from go_health_hook.go.toolchain import Toolchain
     from go_health_hook.run import process
     from go_health_hook.run.result import Result
+    from go_health_hook.run.series import Held
 
 # runtime/proc.go, schedtrace: "SCHED 0ms: gomaxprocs=8 idleprocs=5 threads=5 …"
 SCHED, FIELD = b"SCHED ", b"ms: gomaxprocs="
+TRACE = {"GODEBUG": "schedtrace=1"}
 
 
 class Answer:
@@ -40,9 +42,18 @@ def begin(toolchain: Toolchain, deadline: Deadline) -> process.Running:
     The program is one that waits for its input, held open until the line has come: one that ends by itself may be gone
     before the trace's first tick.
     """
-    return _start(
-        toolchain, deadline, _go_mod_edit(toolchain) if toolchain.broken(toolchain.gofmt) else [toolchain.gofmt]
-    )
+    return _start(toolchain, deadline, _waiting(toolchain))
+
+
+def held(toolchain: Toolchain) -> Held:
+    """Return the same program to be run as the last one of a series; `heard` gives what it said."""
+    from go_health_hook.run.series import Held
+
+    return Held(_waiting(toolchain), TRACE, _has_said)
+
+
+def _waiting(toolchain: Toolchain) -> list[str]:
+    return _go_mod_edit(toolchain) if toolchain.broken(toolchain.gofmt) else [toolchain.gofmt]
 
 
 def _go_mod_edit(toolchain: Toolchain) -> list[str]:
@@ -50,18 +61,21 @@ def _go_mod_edit(toolchain: Toolchain) -> list[str]:
 
 
 def _start(toolchain: Toolchain, deadline: Deadline, argv: list[str]) -> process.Running:
-    return toolchain.start(
-        argv,
-        deadline,
-        env={"GODEBUG": "schedtrace=1"},
-        until=lambda said: _said(said) is not None,
-    )
+    return toolchain.start(argv, deadline, env=TRACE, until=_has_said)
 
 
 def answer(running: process.Running) -> Answer:
     """Wait, in the thread that began it, for what the program says."""
-    result = running.wait()
+    return heard(running.wait())
+
+
+def heard(result: Result) -> Answer:
+    """Return what a program has said that has ended."""
     return Answer(_said(result.stderr), result)
+
+
+def _has_said(output: bytes) -> bool:
+    return _said(output) is not None
 
 
 def _said(output: bytes) -> int | None:

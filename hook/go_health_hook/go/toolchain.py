@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from go_health_hook.run import process
     from go_health_hook.run.result import Result
     from go_health_hook.run.sandbox import Sandbox
+    from go_health_hook.run.series import Held
 
 # Where `go` is looked for. Root's own PATH is not asked: sudo and cron bring a user's along.
 SEARCH = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
@@ -213,7 +214,7 @@ class Toolchain:
         sandbox = options.pop("sandbox", None) or self.sandbox()
         return process.start(argv, deadline, env=env, sandbox=sandbox, **options)
 
-    def series(self, commands: list[list[str]], deadline: Deadline) -> list[Result]:
+    def series(self, commands: list[list[str]], deadline: Deadline, held: Held | None = None) -> list[Result]:
         """Run several of its short programs in one sandbox (see series.run_series).
 
         What gofmt parses is half a megabyte, and to collect garbage meanwhile doubles its time.
@@ -221,7 +222,7 @@ class Toolchain:
         from go_health_hook.run import series
 
         env = {**self.environment(), "GOGC": "off"}
-        return series.run_series(commands, deadline, env=env, sandbox=self.sandbox())
+        return series.run_series(commands, deadline, env=env, sandbox=self.sandbox(), held=held)
 
     def probe(self, name: str) -> str:
         """The path, as its programs see it, of one of our Go sources."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 # The mark is the script's own name, so that the shell's messages about an execution that failed begin with it as well.
-SCRIPT = 'printf "%s\\n" "$0" >&2; exec "$@"'
+MARK = 'printf "%s\\n" "$0" >&2; '
+PROGRAM = 'exec "$@"'
 
 
 class Command:
@@ -47,7 +48,10 @@ class Command:
     def _shut_in(self, sandbox: Sandbox) -> None:
         h = host()
         name = f"begun-{os.urandom(8).hex()}"
-        marked = ["/bin/sh", "-c", SCRIPT, name]
+        marked = ["/bin/sh", "-c", MARK + PROGRAM, name]
+        if self.argv[:-1] == ["/bin/sh", "-c"] and not sandbox.needs_view:
+            # A script of ours, and the shell is this machine's: one does for both.
+            marked, self.argv = ["/bin/sh", "-c", MARK + self.argv[-1], name], []
         if h.bwrap:
             self.asked = list(h.knows)
             self.helpers = ["bwrap"]

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
+from go_health_hook.records import Record
 from go_health_hook.run import log
 from go_health_hook.run.process import run
 from go_health_hook.run.result import Result
@@ -12,15 +14,31 @@ from go_health_hook.run.sandbox import Sandbox, host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from go_health_hook.deadline import Deadline
 
 
+class Held(Record):
+    """A command that comes last and whose standard input is held open until that is true of what was said.
+
+    `env` is laid over the environment of the others.
+    """
+
+    argv: Sequence[str]
+    env: dict[str, str]
+    until: Callable[[bytes], bool]
+
+
 def run_series(
-    commands: Sequence[Sequence[str]], deadline: Deadline, *, env: dict[str, str], sandbox: Sandbox
+    commands: Sequence[Sequence[str]],
+    deadline: Deadline,
+    *,
+    env: dict[str, str],
+    sandbox: Sandbox,
+    held: Held | None = None,
 ) -> list[Result]:
-    """Run commands one after another in one sandbox; return a Result for each.
+    """Run commands one after another in one sandbox; return a Result for each, that of `held` last.
 
     Setting up a view costs more than a short command does, and views set up at the same time wait for each other in the
     kernel. A command of the form ["-NAME NAME", …] is run without these in its environment. What comes after one that
@@ -31,16 +49,22 @@ def run_series(
     for command in commands:
         unset = "unset " + command[0][1:] + ";" if command[0].startswith("-") else ""
         words = " ".join(_quoted(word) for word in command if word is not command[0] or not unset)
-        script += f"( {unset} exec {words} ); s=$?; printf '\\n{mark} %s\\n' $s; printf '\\n{mark} 0\\n' >&2\n"
-    whole = run(["/bin/sh", "-c", script], deadline, env=env, sandbox=sandbox)
+        script += _step(f"{unset} exec {words} </dev/null", mark)
+    alone = [partial(_run_alone, command, deadline, env, sandbox) for command in commands]
+    if held is not None:
+        exports = " ".join(f"export {name}={_quoted(value)};" for name, value in held.env.items())
+        script += _step(f"{exports} exec {' '.join(_quoted(word) for word in held.argv)}", mark)
+        commands = [*commands, held.argv]
+        alone.append(partial(_run_alone, held.argv, deadline, {**env, **held.env}, sandbox, held.until))
+    whole = run(["/bin/sh", "-c", script], deadline, env=env, sandbox=sandbox, until=held.until if held else None)
     if not whole.timed_out and not whole.overflow and mark.encode() not in whole.stdout:
         # No shell in that root: one by one, then.
-        return [_run_alone(command, deadline, env, sandbox) for command in commands]
+        return [each() for each in alone]
     out, err = _parted(whole.stdout, mark), _parted(whole.stderr, mark)
     results: list[Result] = []
     for i, command in enumerate(commands):
         result = Result(command)
-        result.repeat = lambda command=command: _run_alone(command, deadline, env, sandbox)
+        result.repeat = alone[i]
         result.sandbox, result.elapsed_s = whole.sandbox, whole.elapsed_s
         result.stdout = out[i][0] if i < len(out) else b""
         result.stderr = err[i][0] if i < len(err) else b""
@@ -60,9 +84,20 @@ def run_series(
     return results
 
 
-def _run_alone(command: Sequence[str], deadline: Deadline, env: dict[str, str], sandbox: Sandbox) -> Result:
+def _step(command: str, mark: str) -> str:
+    """Return a line of the script: the command in a shell of its own, its status on the first stream, then a mark."""
+    return f"( {command} ); s=$?; printf '\\n{mark} %s\\n' $s; printf '\\n{mark} 0\\n' >&2\n"
+
+
+def _run_alone(
+    command: Sequence[str],
+    deadline: Deadline,
+    env: dict[str, str],
+    sandbox: Sandbox,
+    until: Callable[[bytes], bool] | None = None,
+) -> Result:
     if not command[0].startswith("-"):
-        return run(command, deadline, env=env, sandbox=sandbox)
+        return run(command, deadline, env=env, sandbox=sandbox, until=until)
     unset = command[0][1:].split()
     return run(command[1:], deadline, env={k: v for k, v in env.items() if k not in unset}, sandbox=sandbox)
 
