@@ -29,14 +29,17 @@ class Answers:
     `built` has the release of those that are not asked, since their files tell it and are not in memory. `as_users` are
     commands that read go.env, run only where it has settings that matter. `gomaxprocs` is the run of a program that
     tells its own, in the same sandbox where the ledger knows the toolchain to be sound, else None: a program that hangs
-    is then not to keep the others from answering.
+    is then not to keep the others from answering. `env` is None where the ledger knows it and nothing else needs it.
     """
 
     def __init__(self, context: Context) -> None:
         toolchain = context.toolchain
-        commands = [[toolchain.go, "version"], ["-GOROOT", toolchain.go, "env", *ENV_NAMES]]
-        # Where the ledger knows the compiler to compile, it is one tool among others.
+        # Where the ledger knows the compiler to compile, it is one tool among others; go env says the same again.
         light = context.known is not None
+        commands = [[toolchain.go, "version"]]
+        asks_env = not light or not _is_described(context)
+        if asks_env:
+            commands.append(["-GOROOT", toolchain.go, "env", *ENV_NAMES])
         self.built = {name: _release_on_disk(context, name) for name in VERSIONED if light or name != "compile"}
         self.built = {name: release for name, release in self.built.items() if release}
         asked = [n for n in VERSIONED if n not in self.built and not toolchain.broken(toolchain.tool(n))]
@@ -58,7 +61,7 @@ class Answers:
         self.gomaxprocs: Result | None = all_results.pop() if held else None
         results = iter(all_results)
         self.version: Result = next(results)
-        self.env: Result = next(results)
+        self.env: Result | None = next(results) if asks_env else None
         self.tools: dict[str, Result] = {name: next(results) for name in asked}
         self.compiled: Result | None = next(results) if compiled else None
         self.parsed: dict[str, Result] = {module: next(results) for module in modules}
@@ -89,10 +92,22 @@ def own_version(context: Context) -> Version | None:
     """What the toolchain calls itself: by its VERSION file, else (installed without documentation) by go env."""
     try:
         text = context.toolchain.read("VERSION")
-        line = answers(context).env.out.split("\n")[1:2] if text is None else text.split("\n", 1)[:1]
+        if text is None:
+            env = answers(context).env
+            line = env.out.split("\n")[1:2] if env is not None else []
+        else:
+            line = text.split("\n", 1)[:1]
         return parse_version(line[0] if line else "")
     except (OSError, ValueError):
         return None
+
+
+def _is_described(context: Context) -> bool:
+    """Whether the toolchain's own files say what `go env` would be asked for besides GOROOT."""
+    try:
+        return all(context.toolchain.read(name) is not None for name in ("VERSION", "go.env"))
+    except OSError:
+        return False
 
 
 def settings_of(context: Context) -> dict[str, str]:

@@ -138,24 +138,22 @@ def _syslist(context: Context) -> str:
 def _agrees(context: Context, evidence: dict[str, object]) -> Finding:
     toolchain = context.toolchain
     answer = answers(context).env
-    evidence["sandbox"] = answer.sandbox
-    lines = os.fsdecode(answer.stdout).rstrip("\n").split("\n")
-    if not answer.ok or len(lines) != len(ENV_NAMES):
-        return failed(context, "go env", answer, "go env GOROOT", evidence)
-    said, version, tools = lines
-    evidence.update({"go env GOROOT": said, "go env GOVERSION": version, "go env GOTOOLDIR": tools})
-    try:
-        same = context.subject.realpath(said) == toolchain.goroot
-    except OSError:
-        same = False
-    if not same:
-        return Finding(
-            FAIL,
-            f"the go command takes {clean(said) or 'nothing'} for GOROOT, not {clean(toolchain.goroot)}",
-            f"put it where it was built for, or {reinstall(context)[0]}",
-            evidence,
-            remedy_key=reinstall(context)[1],
-        )
+    version = ""
+    if answer is not None:
+        evidence["sandbox"] = answer.sandbox
+        lines = os.fsdecode(answer.stdout).rstrip("\n").split("\n")
+        if not answer.ok or len(lines) != len(ENV_NAMES):
+            return failed(context, "go env", answer, "go env GOROOT", evidence)
+        said, version, tools = lines
+        evidence.update({"go env GOROOT": said, "go env GOVERSION": version, "go env GOTOOLDIR": tools})
+        if not _is_goroot(context, said):
+            return Finding(
+                FAIL,
+                f"the go command takes {clean(said) or 'nothing'} for GOROOT, not {clean(toolchain.goroot)}",
+                f"put it where it was built for, or {reinstall(context)[0]}",
+                evidence,
+                remedy_key=reinstall(context)[1],
+            )
     missing = [t for t in WANTED if not context.subject.exists(toolchain.tool(t))]
     if missing:
         return broken(context, f"tools missing: {', '.join(missing)}", evidence, WARN)
@@ -172,6 +170,13 @@ def _agrees(context: Context, evidence: dict[str, object]) -> Finding:
         return broken(context, missing_env, evidence, WARN)
     note = " (no VERSION file: installed without documentation)" if "VERSION" in absent else ""
     return Finding(PASS, f"{clean(toolchain.goroot)} is complete{note}", "", evidence)
+
+
+def _is_goroot(context: Context, said: str) -> bool:
+    try:
+        return context.subject.realpath(said) == context.toolchain.goroot
+    except OSError:
+        return False
 
 
 def _has_go_env(version: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
+from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Clock, Deadline, ceiling_of
 from go_health_hook.errors import EXIT_USAGE, BadInput, HookError
 from go_health_hook.gates import _dnf_after as afterwards
@@ -325,8 +326,6 @@ def _late(watched: _Watched, task: Task, settings: Config) -> Answer:
 
 def _tell(result: Answer, announce: dict[str, Any], send: Callable[[object], None]) -> None:
     """In a worker: send the answer, then announce it; that may outlast the gate."""
-    from go_health_hook.announce import publish, record
-
     entry = result.entry
     stay(publish.OUTLIVE)
     send(result.to_message())
@@ -337,8 +336,6 @@ def _tell(result: Answer, announce: dict[str, Any], send: Callable[[object], Non
 
 def _hear_out(worker: Worker, result: Answer, announce: dict[str, Any], tidies: bool = False) -> Answer:
     """In the gate: say what is to be said, tell the journal, leave the worker behind; `tidies`: once it has tidied."""
-    from go_health_hook.announce import publish
-
     _say(result.said)
     if result.entry is not None and os.geteuid() == 0:
         places = publish.Places("/", announce["metrics-directory"])
@@ -354,11 +351,9 @@ def _hear_out(worker: Worker, result: Answer, announce: dict[str, Any], tidies: 
 
 def _finish(result: Answer, announce: dict[str, Any]) -> Answer:
     """Say and announce an answer that no worker has announced."""
-    from go_health_hook.announce.publish import publish_entry
-
     _say(result.said)
     if result.entry is not None:
-        publish_entry(result.entry, announce)
+        publish.publish_entry(result.entry, announce)
     return result
 
 
@@ -369,7 +364,6 @@ def _say(lines: Sequence[str]) -> None:
 
 def _release(gate: str, settings: Config) -> None:
     """End what the gate held back before it was switched off."""
-    from go_health_hook.announce import publish, record
 
     def holds() -> bool:
         try:

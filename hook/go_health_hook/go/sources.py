@@ -35,6 +35,9 @@ IN_BLOCK = re.compile(rb"^\t(\w+(?:, \w+)*)", re.MULTILINE)
 IMPORTED = re.compile(rb'\n(?:import |\t)(?:(\w+|\.) )?"([^"\n]+)"')
 COMMENT = re.compile(rb"//[^\n]*|/\*.*?\*/", re.DOTALL)
 RELEASE = re.compile(rb"\nconst Version = (\d+)")
+EXPORTED = re.compile(rb"[A-Z]\w*")
+# What stands before a name that is no package's: a longer name, or what a field or method is selected of.
+NO_ALIAS_AFTER = frozenset(bytes([byte]) for byte in range(128) if chr(byte).isalnum() or chr(byte) in "_.)]")
 NO_NAMES = (b"_", b"init")
 
 
@@ -120,14 +123,19 @@ def _texts(
     try:
         for name in files:
             try:
-                with open(_open(subject, directory, place, name), "rb", buffering=0) as file:
-                    info = os.fstat(file.fileno())
-                    if root and not signs.foreign and _changeable(info):
-                        signs.foreign = trust.changeable(subject, [f"{directory}/{name}"])
-                    if stat.S_ISREG(info.st_mode) and (from_disk or _is_cached(file.fileno(), info.st_size)):
-                        yield name, b"\n" + file.read(FILE_MAX)
+                fd = _open(subject, directory, place, name)
             except OSError:
                 continue
+            try:
+                info = os.fstat(fd)
+                if root and not signs.foreign and _changeable(info):
+                    signs.foreign = trust.changeable(subject, [f"{directory}/{name}"])
+                if stat.S_ISREG(info.st_mode) and (from_disk or _is_cached(fd, info.st_size)):
+                    yield name, b"\n" + _content(fd, info.st_size)
+            except OSError:
+                continue
+            finally:
+                os.close(fd)
     finally:
         os.close(place)
 
@@ -140,6 +148,17 @@ def _open(subject: Subject, directory: str, place: int, name: str) -> int:
         if error.errno != errno.ELOOP:
             raise
         return subject.open(f"{directory}/{name}")
+
+
+def _content(fd: int, size: int) -> bytes:
+    """Return what an open file of that size has, FILE_MAX bytes at most. Raises OSError."""
+    content = os.read(fd, min(size, FILE_MAX))
+    while len(content) < FILE_MAX:  # it may have grown
+        more = os.read(fd, min(1 << 16, FILE_MAX - len(content)))
+        if not more:
+            break
+        content += more
+    return content
 
 
 def _is_cached(fd: int, size: int) -> bool:
@@ -183,7 +202,10 @@ def _use(package: _Package, file: str, code: bytes) -> None:
         for alias, path in IMPORTED.findall(head)
         if alias not in (b"_", b".")
     }
-    if not imports:
-        return
-    for alias, name in set(re.findall(rb"(?<![\w.)\]])(" + b"|".join(imports) + rb")\.([A-Z]\w*)", code)):
-        package.uses.setdefault((imports[alias], name), file)
+    for alias, path in imports.items():
+        # An expression for each file's own imports would be compiled once for each of them, which takes longer.
+        parts = code.split(alias + b".")
+        for before, after in zip(parts, parts[1:]):
+            name = EXPORTED.match(after)
+            if name and before[-1:] not in NO_ALIAS_AFTER:
+                package.uses.setdefault((path, name[0]), file)
