@@ -150,3 +150,47 @@ def test_goenv_platform_without_a_list_is_not_judged() -> None:
 @pytest.mark.parametrize(("path", "expected"), [("/srv/go", False), ("$HOME/go", True), ("~/go", True)])
 def test_goenv_gopath_that_is_not_absolute_is_asked_of_go(path: str, expected: bool) -> None:
     assert goenv.unusual({"GOPATH": path}) is expected
+
+
+WHOLE = {
+    "a.go": "package fmt\n\nfunc print() string { return pad(1) }\n\nvar p = &Printer{}\n",
+    "b.go": "package fmt\n\ntype Printer struct {\n\tConn net.Conn\n}\n\nfunc pad(n int) string { return f(n) }\n",
+    "c.go": "package fmt\n\nfunc f(do func() int) int { return do() } // see *Gone\n",
+}
+
+
+def partial(tmp_path: Path, files: dict[str, str]) -> dict[str, tuple[str, str]]:
+    return signs(tmp_path, runtime={"r.go": "package runtime\n"}, fmt=files).partial
+
+
+def test_sources_whole_package_shows_no_sign(tmp_path: Path) -> None:
+    assert not partial(tmp_path, WHOLE)
+
+
+def test_sources_missing_file_is_a_sign(tmp_path: Path) -> None:
+    found = partial(tmp_path, {name: text for name, text in WHOLE.items() if name != "b.go"})
+    assert found["fmt"][0] in ("Printer", "pad")
+
+
+def test_sources_missing_type_that_a_field_is_called_is_a_sign(tmp_path: Path) -> None:
+    text = "package tls\n\ntype Info struct {\n\tConn net.Conn\n}\n\nfunc (c *Conn) Close() {}\n"
+    assert partial(tmp_path, {"a.go": text})["fmt"][0] == "Conn"
+
+
+@pytest.mark.parametrize("text", ["package fmt\n\nfunc f() {\n\tret", "package fmt\n\n\0\0\n"])
+def test_sources_file_cut_short_is_a_sign(tmp_path: Path, text: str) -> None:
+    assert partial(tmp_path, {"a.go": text})["fmt"] == ("", "a.go ends within a line")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'import . "errors"\n\nfunc f() error { return lost(1) }\n',
+        "func f(lost func(int) int) int { return lost(1) }\n",
+        "func f() { lost := func() {}; if lost() {} }\n",
+        "func f[Lost any](v *Lost) Lost { return *v }\n",
+        "// return lost(1) and *Lost\nvar text = 1 /* := lost( */\n",
+    ],
+)
+def test_sources_name_that_is_declared_otherwise_is_no_sign(tmp_path: Path, text: str) -> None:
+    assert not partial(tmp_path, {"a.go": f"package fmt\n\n{text}"})

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.zoo.case import BROKEN, HEALTHY, SOME, case
+from tests.zoo.case import ALL, BROKEN, HEALTHY, SOME, case
 
 if TYPE_CHECKING:
     from tests.zoo.world import World
@@ -90,6 +90,30 @@ def source_cut_short(world: World) -> None:
 @case("a full disk during an update: VERSION is empty, which nothing but the archive's tools reads", HEALTHY, True)
 def version_file_is_empty(world: World) -> None:
     world.write(world.unpack() / "VERSION", "")
+
+
+@case("a file system that lost a file of fmt", BROKEN, False, ALL, says=("src is not whole", "undefined: "))
+def source_is_missing(world: World) -> None:
+    (world.unpack() / "src/fmt/print.go").unlink()
+
+
+@case("a file system that lost a file of crypto/tls", BROKEN, False, SOME, program="crypto/tls",
+      says=("src is not whole", "undefined: Conn"))  # fmt: skip
+def source_of_a_module_is_missing(world: World) -> None:
+    (world.unpack() / "src/crypto/tls/conn.go").unlink()
+
+
+@case("a power cut: the end of a file is zeros", BROKEN, False, SOME, says=("src is not whole",))
+def source_ends_in_zeros(world: World) -> None:
+    path = world.unpack() / "src/fmt/scan.go"
+    data = path.read_bytes()
+    world.write(path, data[:4096] + bytes(len(data) - 4096))
+
+
+@case("a full disk: a file of fmt was cut short", BROKEN, False, SOME, says=("src is not whole", "syntax error"))
+def source_behind_the_modules_cut_short(world: World) -> None:
+    path = world.unpack() / "src/fmt/print.go"
+    world.write(path, path.read_bytes()[:15_000])
 
 
 @case("https://github.com/golang/go/issues/68107: a trimmed go that was moved away from its tree", BROKEN, False)

@@ -37,6 +37,8 @@ MAX_READ = 100
 REFUSED = b" is not allowed in the standard library"
 # What go list says of a package whose directory it cannot read (modload/import.go).
 NOT_IN_STD = r"is not in (?:std|GOROOT) \((/[^()]+)\)"
+# What it says of a file that is missing or was cut short, whatever the package imports (types2, syntax).
+PARTIAL = (": syntax error: ", ": invalid NUL character")
 # What it says of a name that two files declare (types2: redeclared objects, methods).
 REDECLARED = ("redeclared in this block", "already declared")
 
@@ -197,6 +199,14 @@ def _mixed(context: Context, packages: list[tuple[str, list[str]]], evidence: di
             return _unproven(context, sign, evidence)
         if said:
             return _several(context, clean(said.strip()), evidence)
+    for package, (name, sign) in list(signs.partial.items())[:MAX_PROOFS]:
+        evidence[f"sign in {package}"] = sign
+        answer = _compile(context, package, files[package])
+        # Other names are undefined where what the package imports is not there, as in this compilation.
+        words = (*PARTIAL, *([f": undefined: {name}"] if name else []))
+        why = next((line for line in answer.out.splitlines() if line.endswith(words) or words[0] in line), "")
+        if why and not answer.timed_out:
+            return broken(context, f"src is not whole: {clean(why.strip())}", evidence)
     package = next(iter(signs.missing), "")
     sign = signs.missing.get(package, "")
     other = "" if sign else _other_release(context)

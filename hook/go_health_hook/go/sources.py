@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Signs that a GOROOT's sources are of several releases, found by reading them: cheap, and no proof.
+"""Signs that a GOROOT's sources are of several releases or not whole, found by reading them: cheap, and no proof.
 
 An archive unpacked over an older release leaves the older one's files in place. `go list` and all tools are content;
-compiling fails, since names are declared twice or are gone. The compiler gives the proof where there is a sign.
+compiling fails, since names are declared twice or are gone. So it does where a file is missing or was cut short. The
+compiler gives the proof where there is a sign.
 """
 
 from __future__ import annotations
@@ -33,7 +34,26 @@ DECLARED = re.compile(
 )
 IN_BLOCK = re.compile(rb"^\t(\w+(?:, \w+)*)", re.MULTILINE)
 IMPORTED = re.compile(rb'\n(?:import |\t)(?:(\w+|\.) )?"([^"\n]+)"')
+ALL_NAMES = re.compile(rb'\n(?:import |\t)\. "')
 COMMENT = re.compile(rb"//[^\n]*|/\*.*?\*/", re.DOTALL)
+# Names of the package's own that its code uses in these ways: each pattern begins with text, by which it is fast.
+USES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rb"\*([A-Z]\w+)",
+        rb"&([A-Z]\w+)\{",
+        rb"return ([a-z]\w*)\(",
+        rb":= ([a-z]\w*)\(",
+        rb"\tif ([a-z]\w*)\(",
+        rb"\tif !([a-z]\w*)\(",
+    )
+)
+# What needs no declaration (go/types, universe.go), and words that a parenthesis may follow.
+UNIVERSE = frozenset(
+    b"any append bool byte cap clear close complex complex128 complex64 copy delete error float32 float64 imag int "
+    b"int16 int32 int64 int8 len make max min new panic print println real recover rune string uint uint16 uint32 "
+    b"uint64 uint8 uintptr chan func interface map struct".split()
+)
 RELEASE = re.compile(rb"\nconst Version = (\d+)")
 EXPORTED = re.compile(rb"[A-Z]\w*")
 # What stands before a name that is no package's: a longer name, or what a field or method is selected of.
@@ -46,12 +66,15 @@ class Signs(Record):
 
     twice     packages with a name that two of their files declare: {import path: one line}
     missing   packages that use a name which the package they import does not declare: {import path: one line}
+    partial   packages behind the runtime with a file that ends within a line, or whose code uses a name that none of
+              their files declares: {import path: (that name or "", one line)}
     foreign   why others than root can change one of the files read, or None
     complete  whether all were read in time
     """
 
     twice: dict[str, str] = {}
     missing: dict[str, str] = {}
+    partial: dict[str, tuple[str, str]] = {}
     foreign: trust.Hindrance | None = None
     complete: bool = True
 
@@ -83,6 +106,7 @@ def read_signs(
             signs.complete = False
             break
         package = _Package()
+        texts: list[bytes] = []
         for name, data in _texts(subject, f"{goroot}/src/{path}", files, signs, from_disk=comparing):
             code = COMMENT.sub(b"", data) if comparing or b"/*" in data else data
             again = _declare(package, name, code)
@@ -90,8 +114,17 @@ def read_signs(
                 signs.twice.setdefault(path, again)
             if comparing:
                 _use(package, name, code)
+                continue
+            texts.append(data)
+            if not data.endswith(b"\n") or b"\0" in data:
+                signs.partial.setdefault(path, ("", f"{clean(name)} ends within a line"))
         if comparing:
             known[path] = package
+        elif len(texts) == len(files):
+            undeclared = clean(_undeclared(package, texts))
+            if undeclared:
+                what = f"no file of {clean(path)} declares {undeclared}, which its code uses"
+                signs.partial.setdefault(path, (undeclared, what))
         comparing = comparing and path != last_of_runtime
     for path, package in known.items():
         for (imported, used), file in package.uses.items():
@@ -192,6 +225,36 @@ def _declare(package: _Package, file: str, code: bytes) -> str:
             if other != file and not again:
                 again = f"{clean(key.lstrip(b'.'))} is declared in {clean(other)} and in {clean(file)}"
     return again
+
+
+def _undeclared(package: _Package, texts: Sequence[bytes]) -> bytes:
+    """Return a name that the code of a package uses as its own and that none of its files declares, or nothing.
+
+    One that stands in any other way in the code, as a parameter or a variable does, is left aside. So is a package that
+    imports all names of another one.
+    """
+    known = {key.rpartition(b".")[2] for key in package.declared} | UNIVERSE
+    if not _used(texts) - known or any(ALL_NAMES.search(text) for text in texts):
+        return b""
+    code = [COMMENT.sub(b"", text) for text in texts]
+    return min((n for n in _used(code) - known if not any(_stands_alone(n, text) for text in code)), default=b"")
+
+
+def _used(texts: Sequence[bytes]) -> set[bytes]:
+    return {name for text in texts for pattern in USES for name in pattern.findall(text)}
+
+
+def _stands_alone(name: bytes, text: bytes) -> bool:
+    """Whether a name stands in a text neither behind one of ".*&" nor before one of "({", nor as that of a field."""
+    at = text.find(name)
+    while at >= 0:
+        end = at + len(name)
+        before, after = text[at - 1 : at], text[end : end + 1]
+        field = before == b"\t" and b"=" not in text[end : text.find(b"\n", end)]
+        if not (field or before.isalnum() or before in b"_.*&" or after.isalnum() or after in b"_({"):
+            return True
+        at = text.find(name, end)
+    return False
 
 
 def _use(package: _Package, file: str, code: bytes) -> None:
