@@ -113,6 +113,25 @@ def test_the_remedy_for_a_bad_new_go_works_as_it_is_printed(suite: str) -> None:
         assert m.run("go version").stdout == "go version go1.25.5 linux/amd64\n"
 
 
+@EVERY_UPDATER
+def test_nothing_is_held_back_once_nothing_is_offered(suite: str, updater: str) -> None:
+    """The remedy as it is printed where Go alone is offered; and a vendor that has withdrawn it."""
+    with machine(suite) as m:
+        repository.offer(m, go(suite, "truncated"))
+        done = dnf(m, "upgrade")
+        assert_vetoed(done, "is cut short")
+        assert m.run("go-health-hook status", check=False).returncode == 1
+        printed = re.findall(r"dnf (upgrade --exclude='.*')$", said(done), re.M)[0]
+        assert_done(dnf(m, *shlex.split(printed)))
+        assert m.run("go-health-hook status", check=False).returncode == 0
+        assert not m.path("/etc/motd.d/go-health-hook").exists()
+        assert_vetoed(update(m, suite, updater), "is cut short")
+        assert m.run("go-health-hook status", check=False).returncode == 1
+        repository.offer(m, [extras.hello(1)])
+        assert_done(update(m, suite, updater))
+        assert m.run("go-health-hook status", check=False).returncode == 0
+
+
 NO_GOLANG = """
 Name: no-golang
 Version: 1

@@ -368,6 +368,20 @@ def test_call_afterwards_looks_only_at_what_has_changed(machine: Path, forks: li
     assert len(forks) == 2
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("moment", ["resolved", "prepare"])
+def test_call_empty_transaction_ends_what_was_held_back(machine: Path, moment: str) -> None:
+    (machine / "hook.conf").write_text("[announce]\njournal = no\n[toolchain]\ngoroot = /nonexistent\n")
+    assert ask(machine, transaction({"hello": "U"})).message
+    held = machine / "lib" / record.HELD
+    assert list(recorded(machine)["blocks"]) == ["dnf5"] and held.read_text() == "dnf5\n"
+    if moment == "resolved":
+        assert not ask(machine, transaction({"hello": "U"}), moment).message
+        assert list(recorded(machine)["blocks"]) == ["dnf5"], "it is judged before it is installed"
+    assert not ask(machine, transaction({}), moment).message
+    assert recorded(machine)["blocks"] == {} and not held.exists()
+
+
 # --- runs that are ended from outside
 
 
@@ -415,4 +429,4 @@ def test_gates_main_wrong_arguments_are_a_usage_error(
     machine: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert gates.main(["dnf4", *words]) == 2
-    assert "gate dnf4 takes: before|after|prepare PID" in capsys.readouterr().err
+    assert "gate dnf4 takes: before|after|prepare|resolved PID" in capsys.readouterr().err

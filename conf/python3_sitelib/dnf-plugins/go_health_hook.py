@@ -26,6 +26,7 @@ LETTERS = {
     dnf.transaction.PKG_OBSOLETED: "O",
 }
 GATE = "/usr/libexec/go-health-hook/gate"
+HELD = "/var/lib/go-health-hook/held"
 VETOES = (1, 3)
 SECONDS = 120  # the last resort: the gate keeps to its budget by itself
 logger = logging.getLogger("dnf.plugin")
@@ -35,6 +36,11 @@ class GoHealthHook(dnf.Plugin):
     """Called by dnf before and after each transaction."""
 
     name = "go_health_hook"
+
+    def resolved(self):
+        """Tell the gate that nothing is offered, where it holds something back."""
+        if not self.base.transaction and os.path.exists(HELD) and os.access(GATE, os.X_OK):
+            self._ask("resolved")
 
     def pre_transaction(self):
         """Raise dnf.exceptions.Error where the gate holds the transaction back."""

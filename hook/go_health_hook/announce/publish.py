@@ -100,7 +100,8 @@ def refresh(
 def write_files(state: dict[str, Any], announce: Mapping[str, Any], places: Places) -> list[str]:
     """Write the message at login and the metrics of a state; return a line for each that could not be written."""
     now = time.time()
-    troubles = attempt("motd", lambda: motd.write(state, now, places.motd, announce["motd"]))
+    troubles = attempt("record", lambda: record.mark(state, places.state))
+    troubles += attempt("motd", lambda: motd.write(state, now, places.motd, announce["motd"]))
     if places.metrics:
         return troubles + attempt("metrics", lambda: metrics.write(state, now, places.metrics, places.metrics_link))
     return troubles + attempt("metrics", lambda: metrics.remove(places.metrics_link))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/var/lib/go-health-hook"
 NAME = "state.json"
+# The names of the gates that hold something back; there while one does. What dnf starts at every command reads it.
+HELD = "held"
 MAX_BYTES = 1 << 20
 MAX_GATES = 16
 MAX_HISTORY = 50
@@ -247,6 +249,15 @@ def update(
                     then()
     except OSError as error:
         raise StateError(f"{error.filename or directory}: {error.strerror}") from None
+
+
+def mark(state: dict[str, Any], directory: str) -> None:
+    """Write which gates hold something back, or remove that where none does. Raises OSError."""
+    if state["blocks"]:
+        files.replace(f"{directory}/{HELD}", f"{' '.join(sorted(state['blocks']))}\n")
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{directory}/{HELD}")
 
 
 @contextlib.contextmanager

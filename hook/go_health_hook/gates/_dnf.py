@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BUDGET", "REMEDY", "answer"]
 
+MOMENTS = ("before", "after", "prepare", "resolved")
 BUDGET = 5.0
 BOOT_BUDGET = 60.0  # as gates/boot.py
 LOOK_SECONDS = 2.0  # for a look at a few files, and for a worker to remove what it has laid out
@@ -44,17 +45,18 @@ LATE = {
 
 
 def answer(gate: str, call: Call, transaction: Callable[[int], Transaction]) -> Answer:
-    """Return the answer to `gate GATE before|after|prepare PID`, PID being the updater's own. Raises BadInput, Gone.
+    """Return the answer to `gate GATE MOMENT PID`, PID being the updater's own. Raises BadInput, Gone.
 
     prepare: an update is about to be downloaded for a reboot. A broken installed Go stops it before the download.
+    resolved: where the transaction is empty, nothing is held back any more.
     """
     words = call.arguments
-    if len(words) != 2 or words[0] not in ("before", "after", "prepare") or not words[1].isdecimal():
-        raise BadInput(f"gate {gate} takes: before|after|prepare PID", hint=f"it is called by {gate} itself")
+    if len(words) != 2 or words[0] not in MOMENTS or not words[1].isdecimal():
+        raise BadInput(f"gate {gate} takes: {'|'.join(MOMENTS)} PID", hint=f"it is called by {gate} itself")
     if words[0] == "after":
         return _after(gate, call)
-    if words[0] == "prepare":
-        return _prepare(gate, call, int(words[1]), transaction)
+    if words[0] in ("prepare", "resolved"):
+        return _prepare(gate, call, int(words[1]), transaction, judges=words[0] == "prepare")
     updater = int(words[1])
     afterwards.remember(updater, "", afterwards.UNFINISHED)
     try:
@@ -99,13 +101,19 @@ def _before(gate: str, settings: Config, updater: int, transaction: Callable[[in
         return _finish(undecided(gate, _fault(error)), settings.announce)
 
 
-def _prepare(gate: str, call: Call, updater: int, transaction: Callable[[int], Transaction]) -> Answer:
-    """Judge the installed Go before a download. What comes in is judged when it is stored, and at the reboot."""
+def _prepare(gate: str, call: Call, updater: int, transaction: Callable[[int], Transaction], *, judges: bool) -> Answer:
+    """Judge the installed Go before a download. What comes in is judged when it is stored, and at the reboot.
+
+    An empty transaction ends what the gate has held back; where it does not judge, that is all.
+    """
     settings = _settings(gate, call)
     if settings is None or settings.get("dnf", "transactions") == "off":
         return Answer()
     try:
-        return _judge(transaction(updater), settings, updater, prepare=True)
+        asked = transaction(updater)
+        if not asked.items:
+            _release(gate, settings)
+        return _judge(asked, settings, updater, prepare=True) if judges else Answer()
     except Gone:
         raise
     except Exception as error:
@@ -363,7 +371,7 @@ def _say(lines: Sequence[str]) -> None:
 
 
 def _release(gate: str, settings: Config) -> None:
-    """End what the gate held back before it was switched off."""
+    """End what the gate held back before it was switched off, or what is offered no more."""
 
     def holds() -> bool:
         try:
