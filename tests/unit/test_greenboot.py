@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from go_health_hook import gates
 from go_health_hook.deadline import Deadline
-from go_health_hook.gates import _refused, boot
+from go_health_hook.gates import _refused, _trace, boot
 from go_health_hook.linux import greenboot
 
+UNIT = Path(__file__).parents[2] / "conf/usr/lib/systemd/system/go-health-hook-greenboot.service"
+GATE = "/usr/libexec/go-health-hook/gate"
 OURS, A = "50_go_health_hook.sh", "a.sh"
 
 
@@ -108,3 +113,38 @@ def test_greenboot_note_that_cannot_be_removed_is_a_fault(records: Path, monkeyp
     with pytest.raises(greenboot.Unreadable, match="still set"):
         greenboot.forget_next_deployment(Deadline(5), str(path))
     assert path.read_text() == before
+
+
+# A run without a verdict that the kernel or systemd kills says nothing about the boot.
+@pytest.mark.parametrize(("words", "traced"), [([], 1), (["greenboot"], 1), (["deep"], 0), (["greenboot-note"], 0)])
+def test_boot_traces_runs_with_a_verdict(
+    words: list[str], traced: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_trace, "FOLDER", str(tmp_path / "running"))
+    left: list[int] = []
+
+    def answer(call: gates.Call) -> int:
+        left.append(len(list(tmp_path.glob("running/boot.*"))))
+        return 0
+
+    monkeypatch.setattr(boot, "answer", answer)
+    assert gates.answer("boot", gates.Call(arguments=words)) == 0
+    assert left == [traced]
+
+
+def test_unit_asks_for_the_note_before_it_starts_the_gate(tmp_path: Path) -> None:
+    grubenv, gate, asked = tmp_path / "grubenv", tmp_path / "gate", tmp_path / "asked"
+    gate.write_text(f"#!/bin/sh\necho $* >>{asked}\n")
+    gate.chmod(0o755)
+    commands = [line for line in UNIT.read_text().splitlines() if line.startswith(("ExecStart=", "ExecStop="))]
+    assert len(commands) == 2
+    for command in commands:
+        words = shlex.split(command.partition("=-")[2])
+        script = words[2].replace("/boot/grub2/grubenv", str(grubenv)).replace(GATE, str(gate))
+        for text, calls in ((None, ""), ("fallback=1\n", ""), (f"{greenboot.NEXT}=0\n#####", "boot greenboot-note\n")):
+            grubenv.unlink(missing_ok=True)
+            asked.unlink(missing_ok=True)
+            if text is not None:
+                grubenv.write_text(text)
+            assert subprocess.run([*words[:2], script], check=False).returncode == 0
+            assert (asked.read_text() if asked.exists() else "") == calls

@@ -6,6 +6,7 @@ A gate is a module with
     wired(view) -> Wired    whether this machine's updater calls it (see wiring.View)
 and, where it has them,
     BUDGET      seconds for a run by default; its key in [budget] is the file's name
+    UNTRACED    words of the command line whose run gives no verdict, so that nobody misses one that was ended
     UNITS       units of systemd's that `wired` looks at
     TIMERS      timers of the updater's that `status` shows
     REMEDY      its updater's words for a finding's remedy, by the finding's `remedy_key`
@@ -85,12 +86,14 @@ def answer(name: str, call: Call) -> int:
     from go_health_hook.gates import _trace
     from go_health_hook.run.worker import Gone
 
+    gate = load(name)
     began = _trace.lost(name, remove=True)
     if began is not None:
         _announce_lost(name, call, began)
-    trace = _trace.begin(name)
+    untraced: Sequence[str] = getattr(gate, "UNTRACED", ())
+    trace = "" if any(word in untraced for word in call.arguments) else _trace.begin(name)
     try:
-        status: int = load(name).answer(call)
+        status: int = gate.answer(call)
     except Gone:
         status = EXIT_INTERRUPTED
     finally:
