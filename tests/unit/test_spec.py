@@ -6,6 +6,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from go_health_hook import VERSION
@@ -102,3 +103,20 @@ def test_spec_units_are_static_or_preset() -> None:
     assert not linked & enabled
     preset = {name.replace("%{name}", "go-health-hook") for name in re.findall(r"^%systemd_post (.*)$", SPEC, re.M)}
     assert enabled <= {name for line in preset for name in line.split()}
+
+
+# ostree sets the time of every file to 0.
+def test_spec_compiled_python_is_not_bound_to_the_time_of_its_source(tmp_path: Path) -> None:
+    command = re.search(r"^PYTHONHASHSEED=0 %\{python3\} (?:.*\\\n)*.*$", SPEC, re.M)
+    assert command
+    private = tmp_path / "usr/lib/go-health-hook"
+    private.mkdir(parents=True)
+    (private / "a.py").write_text("A = 1\n")
+    script = command[0].replace("%{python3}", sys.executable).replace("%{private}", "/usr/lib/go-health-hook")
+    subprocess.run(["sh", "-ec", script.replace("%{buildroot}", str(tmp_path))], check=True)
+    compiled = sorted((private / "__pycache__").iterdir())
+    assert len(compiled) == 2
+    for path in compiled:
+        # PEP 552: bit 0 for a hash in place of time and size, bit 1 for one that is compared.
+        assert int.from_bytes(path.read_bytes()[4:8], "little") == 0b11
+        assert str(tmp_path).encode() not in path.read_bytes()
