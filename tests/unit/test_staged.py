@@ -16,6 +16,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.examine import severities
 from go_health_hook.gates import Call, _locking, _refused, staged
 from go_health_hook.linux.deployments import FILE, KEY
+from go_health_hook.linux.ostree import Ostree
 from go_health_hook.subject import Subject
 from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, TIMEOUT, Examination, Finding, Outcome
 
@@ -89,6 +90,23 @@ def test_staged_refusal_sets_the_file_then_the_key(world: World) -> None:
     assert world.published == ["locked", "block"]
     assert world.gate() == (1, f"debian {B[:12]}.0 stays locked: version: go version is broken\n")
     assert world.published == ["locked", "block"]
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_staged_container_image_is_called_by_its_version(
+    world: World, sound: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = []
+
+    def describe(_: Any, deployment: Any, deadline: Deadline) -> None:
+        locked.append(world.ostree.lock_file.exists())
+        deployment.version = "44.1"
+
+    monkeypatch.setattr(Ostree, "describe", describe)
+    if sound:
+        world.found[B] = SOUND
+    assert f"44.1 (debian {B[:12]}.0)" in world.gate()[1]
+    assert locked[0] is not sound, "a refusal is locked first"
 
 
 def test_staged_file_is_there_while_a_transaction_goes_on(world: World) -> None:

@@ -211,6 +211,8 @@ class _Gate:
 
     def _act(self, decision: Decision, examination: Examination) -> int:
         action, reason = decision.action, decision.verdict.reason
+        if action is not Action.BLOCK and not self.at_shutdown and not self.staged.version:
+            self.system.describe(self.staged, Deadline(READ_SECONDS))  # a refusal's lock comes before its words
         name = self.staged.name
         before = self.lock.note.verdict if self.lock.seen else ""
         if action is Action.UNDECIDED:
