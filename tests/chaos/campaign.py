@@ -104,9 +104,9 @@ class Trial:
         """Undo the fault."""
         for place in self.undo:
             subprocess.run(
-                ["nsenter", "--target", str(self.m.pid), "--mount", "umount", "-l", place],
+                ["nsenter", "--target", str(self.m.pid), "--mount", "--pid", "umount", "-l", place],
                 capture_output=True,
-                check=False,
+                check=True,  # else all that follows has this fault as well
             )
         path = self.replaced
         if path:
@@ -163,7 +163,7 @@ def one(m: Machine, program: str, fault: str, chance: random.Random) -> list[str
     """Run a transaction with a fault and one without; return what went wrong, by its name."""
     wrong = []
     if chance.random() < 0.6:
-        m.path(LEDGER).unlink(missing_ok=True)  # else most transactions run nothing of Go's
+        m.run(["rm", "-f", LEDGER], check=False)  # else most transactions run nothing of Go's
     version = m.run("rpm -q --qf %{version} hello", check=False).stdout
     trial = Trial(m, program, "downgrade hello" if version == "2" else "upgrade hello", chance)
     FAULTS[fault](trial)
