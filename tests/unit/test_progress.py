@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,14 @@ def test_watch_looks_first_after_a_moment_and_before_the_end() -> None:
     watch.last -= 0.05
     watch.look(0.01)
     assert watch.last > deadline.started
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("user", "state"), [(65534, "t"), (0, "T")])
+def test_sample_stopped_program_of_a_shared_user_counts_as_traced(user: int, state: str) -> None:
+    """Another service of user nobody's may have stopped it."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=user, group=user, extra_groups=[]) as program:
+        os.kill(program.pid, signal.SIGSTOP)
+        os.waitpid(program.pid, os.WUNTRACED)
+        assert sample(os.getpid())[program.pid].any_in(state)
+        program.kill()

@@ -29,6 +29,8 @@ LAST = 0.03  # so long before the end, there is another look
 UNSEEN = 8.0
 # A disk may pause for so long, as SD cards do; only then is a process in state D called idle.
 PAUSE = 1.0
+# The user of programs where there is none of our own; other services share it.
+NOBODY = 65534
 MAX_PROCESSES = 500
 # The "state" of the thread that looks. Its own waits count where it has work to do: CPU seconds in an interval.
 LOOKING, WORK = "-", 0.01
@@ -193,6 +195,8 @@ def sample(root: int) -> Sample:
             try:
                 pids += [int(word) for word in _read(f"{place}children").split()]
                 state = _after_name(_read(f"{place}stat"))[0]
+                if state == "T" and os.stat(place).st_uid == NOBODY:
+                    state = "t"  # whoever has that uid may have stopped it, which is no fault of its own
                 ran, waited = _read(f"{place}schedstat").split()[:2]
                 process.threads[int(name)] = Thread(int(ran) / 1e9, int(waited) / 1e9, state)
             except (OSError, ValueError, IndexError):
