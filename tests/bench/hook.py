@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.bench.measure import cpu_seconds, peak_mib, quiet, row, seconds, side_by_side
@@ -17,7 +20,16 @@ from tests.toolchains.trees import CACHE, MISBEHAVIOUR, TOP, build_badgo
 VERSION = "1.27.3"
 CHECKS = ["goroot", "version", "stdlib", "cgroup", "gomaxprocs"]
 TOLERANCE = 0.25
-UPGRADE = {"name": "a", "evr": "2-1", "full": "a-0:2-1.noarch", "action": "U", "coming": True, "path": "", "go": False}
+ATTRIBUTES = {
+    "name": "a",
+    "evr": "2-1",
+    "full_nevra": "a-0:2-1.noarch",
+    "action": "U",
+    "direction": "IN",
+    "repo_id": "r",
+}
+# What dnf5 replies to the gate: what is in the transaction, that none of it is Go's, and that it has written its log.
+REPLIES = [{"trans_packages": [{**ATTRIBUTES, "location": "a.rpm"}]}, *[{"trans_packages": []}] * 2, {}]
 # Where a gate writes: folders of this machine that a measurement leaves as they are.
 PLACES = "/var/lib/go-health-hook /var/cache/go-health-hook /run/go-health-hook"
 
@@ -44,6 +56,7 @@ def _figures(hook: str, folder: Path) -> None:
     row("python3 -I -c pass; go version; go list -deps crypto/tls", b, "s")
     row("ratio", ratio, "", 1.5)
     row("CPU time of a dry run", cpu_seconds(dry, env=env), "s")
+    _unconcerned()
     _light(folder, python, goroot)
     _cold(hook)
     row("peak memory of the hook", peak_mib(dry), "MiB", 40)
@@ -64,35 +77,73 @@ def _figures(hook: str, folder: Path) -> None:
 
 
 def _light(folder: Path, python: list[str], goroot: Path) -> None:
-    """A gate's run of a Go that it has judged healthy before, and one on a machine without Go."""
+    """A gate's run of a Go that it has judged healthy before, one that judges everything, and one without Go."""
     if os.geteuid() != 0:
         print("  a light run and one without Go: not measured, since only root can put a Go in place")
         return
-    gate = str(folder / "usr/libexec/go-health-hook/gate")
     source = folder / "healthy"
     subprocess.run(["cp", "-a", goroot, source], check=True)
-    (folder / "request").write_text(json.dumps({"packages": [UPGRADE]}))
     # No file may have changed a moment ago.
     subprocess.run(["sleep", "3"], check=True)
-    for what, put in (("light run", f"mount --bind {source} /usr/local/go"), ("no Go", "true")):
-        script = f"mkdir -p /usr/local/go {PLACES} && for p in {PLACES}; do mount -t tmpfs -o mode=0755 x $p; done"
-        script += f" && {put} && exec $0"
-        with subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", script, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as holder:
-            inside = ["nsenter", "--mount", f"--target={holder.pid}"]
-            asked = [*inside, "sh", "-c", f"{gate} dnf4 before $$ <{folder}/request"]
-            _await_exec(holder)
-            floor = [[*inside, *python], [*inside, str(goroot / "bin/go"), "version"]][
-                : 2 if what == "light run" else 1
-            ]
+    version = [str(goroot / "bin/go"), "version"]
+    for what, place, floor in (("light run", source, [python, version]), ("no Go", None, [python])):
+        with _machine(folder, place) as inside:
+            asked = _asked(inside, folder)
             seconds([asked])  # a full one, which is remembered
-            a, b, ratio = side_by_side([asked], floor)
+            a, b, ratio = side_by_side([asked], [[*inside, *command] for command in floor])
             row(what, a, "s")
-            row("python3 -I -c pass" + ("; go version" if what == "light run" else ""), b, "s")
+            row("python3 -I -c pass" + ("; go version" if len(floor) > 1 else ""), b, "s")
             row("ratio", ratio, "", 2.5)
+            row(f"CPU time, {what}", cpu_seconds(asked), "s")
+            if place:
+                forgetful = [*inside, "sh", "-c", 'rm /var/cache/go-health-hook/healthy; exec "$0" "$@"', *asked]
+                row("CPU time, full run of a gate", cpu_seconds(forgetful), "s")
+    with slow.cold_disk(VERSION) as cold, slow.throttled(cold, bytes_per_second=1 << 40) as group:
+        with _machine(folder, cold) as inside:
+            seconds([_asked(inside, folder)])
+            slow.forget(cold)
+            seconds([slow.inside(group, _asked(inside, folder))])
+        row("read from a cold disk, light run", slow.bytes_read(group, cold) / 1e6, "MB", 25)
+
+
+def _asked(inside: list[str], folder: Path) -> list[str]:
+    """The command by which dnf5 asks the gate about an ordinary upgrade."""
+    replies = folder / "replies"
+    replies.write_text("".join(json.dumps({"op": "reply", "status": "OK", "return": r}) + "\n" for r in REPLIES))
+    return [*inside, "sh", "-c", f"exec {folder}/usr/libexec/go-health-hook/gate dnf5 before $$ <{replies}"]
+
+
+@contextmanager
+def _machine(folder: Path, goroot: Path | None) -> Iterator[list[str]]:
+    """The beginning of a command that sees that GOROOT in /usr/local/go, or none, and a gate's own folders empty."""
+    put = f"mount --bind {goroot} /usr/local/go" if goroot else "true"
+    script = f"mkdir -p /usr/local/go {PLACES} && for p in {PLACES}; do mount -t tmpfs -o mode=0755 x $p; done"
+    script += f" && {put} && exec cat"
+    missing = [path for path in ("/usr/local/go", *PLACES.split()) if not os.path.isdir(path)]
+    try:
+        with subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as holder:
+            _await_exec(holder)
+            yield ["nsenter", "--mount", f"--target={holder.pid}"]
             assert holder.stdin
             holder.stdin.close()
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                os.rmdir(path)
+
+
+def _unconcerned() -> None:
+    """What the action before a download costs a command that it does not concern, by each shell that may be sh."""
+    actions = (TOP / "conf/etc/dnf/libdnf5-plugins/actions.d/go-health-hook.actions").read_text()
+    line = next(line for line in actions.splitlines() if line.startswith("goal_resolved:"))
+    words = [str(os.getpid()) if word == "${pid}" else word for word in shlex.split(line.split(":", 4)[4])]
+    for shell in ("dash", "bash"):
+        path = shutil.which(shell)
+        if path:
+            taken = min(seconds([[path, *words[1:]]]) for _ in range(50))
+            row(f"the action on goal_resolved, {shell}, not concerned", taken * 1000, "ms", 2)
 
 
 def _await_exec(holder: subprocess.Popen[bytes]) -> None:

@@ -62,14 +62,14 @@ def cold_disk(version: str, other_link: str = "") -> Iterator[Path]:
     try:
         if done.returncode:
             pytest.skip(f"no loop device to make a slow disk of: {done.stderr.strip()}")
-        _forget(place)
+        forget(place)
         yield place / "go"
     finally:
         subprocess.run(["umount", place], check=False)
         place.rmdir()
 
 
-def _forget(folder: Path) -> None:
+def forget(folder: Path) -> None:
     """Have the kernel drop what it has read of the files: another namespace may have kept the file system mounted."""
     for path in folder.rglob("*"):
         if path.is_file():
