@@ -29,6 +29,10 @@ class Record:
 
     def __init__(self, *values: Any, **named: Any) -> None:
         """Take the fields in order or by name. Raises TypeError for too many, unknown or missing ones."""
+        if len(values) == len(self._fields) and not named:
+            self.__dict__.update(zip(self._fields, values))  # thousands are made so while an updater waits
+            self.__post_init__()
+            return
         given = {**dict(zip(self._fields, values)), **named}
         if len(given) != len(values) + len(named) or not given.keys() <= set(self._fields):
             raise TypeError(f"{type(self).__name__} takes {', '.join(self._fields)}, each once")

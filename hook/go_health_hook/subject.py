@@ -210,6 +210,12 @@ class Subject:
         Every directory and link on the way must be root's and writable by nobody else; a sticky directory of root's
         counts as safe, since others cannot replace root's entries in it. Raises OSError as `walk` does.
         """
+        fd, why = self.open_checked(path)
+        os.close(fd)
+        return why
+
+    def open_checked(self, path: str) -> tuple[int, str]:
+        """Return what `open_path` returns, and what `untrusted` does. Raises OSError as `walk` does."""
         whys: list[str] = []
         seen = set()
 
@@ -220,8 +226,8 @@ class Subject:
 
         if self.root != "/":
             os.close(Subject()._resolve(self.root, visit))
-        os.close(self._resolve(path, visit))
-        return next((why for why in whys if why), "")
+        fd = self._resolve(path, visit)
+        return fd, next((why for why in whys if why), "")
 
 
 def _distrust(step: Step, fd: int) -> str:

@@ -148,9 +148,9 @@ def _texts(
     """Yield the name and the text of each file that can be read, a line's end before it."""
     root = os.geteuid() == 0
     try:
-        if root and not signs.foreign:
+        place, untrusted = subject.open_checked(directory)
+        if root and untrusted and not signs.foreign:
             signs.foreign = trust.changeable(subject, [directory])
-        place = subject.open_path(directory)
     except OSError:
         return
     try:

@@ -57,6 +57,7 @@ class Toolchain:
         self.foreign: trust.Hindrance | None = None
         self.closed: trust.Hindrance | None = None
         self.tools = ""
+        self._broken: dict[str, str] = {}
         try:
             self.goroot = subject.realpath(goroot)
             if not stat.S_ISDIR(subject.stat(self.goroot).st_mode):
@@ -138,7 +139,15 @@ class Toolchain:
             raise
 
     def broken(self, path: str) -> str:
-        """Why an executable of it cannot run on this machine, found without running it, or an empty string."""
+        """Why an executable of it cannot run on this machine, found without running it, or an empty string.
+
+        Looked at once: all checks of a run judge the same file.
+        """
+        if path not in self._broken:
+            self._broken[path] = self._why_broken(path)
+        return self._broken[path]
+
+    def _why_broken(self, path: str) -> str:
         name = clean(path)
         try:
             info = self.subject.stat(path)
