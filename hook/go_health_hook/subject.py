@@ -45,7 +45,7 @@ class Subject:
 
     def on_host(self, path: str) -> str:
         """The host's path of a canonical path of the subject."""
-        for source, target in sorted(self.binds, key=lambda bind: -len(bind[1])):
+        for source, target in sorted(self.binds, key=lambda bind: -len(bind[1])) if self.binds else ():
             if path == target or path.startswith(target + "/"):
                 return source + path[len(target) :]
         return path if self.root == "/" else self.root + path
@@ -59,7 +59,7 @@ class Subject:
         os.close(self._resolve(path, lambda step, fd: steps.append(step)))
         return steps
 
-    def _resolve(self, path: str, visit: Callable[[Step, int], object], *, last: bool = True) -> int:
+    def _resolve(self, path: str, visit: Callable[[Step, int], object] | None = None, *, last: bool = True) -> int:
         """Return an O_PATH descriptor of `path`, the caller's to close; `visit` sees each step and its descriptor.
 
         The kernel follows no link and no "..": each name is looked up in the open directory before it. A subject
@@ -73,7 +73,8 @@ class Subject:
         opened = [("/", self._open(binds.get("/", self.root)))]
         links = 0
         try:
-            visit(Step("/", self.on_host("/"), os.fstat(opened[0][1])), opened[0][1])
+            if visit:
+                visit(Step("/", self.on_host("/"), os.fstat(opened[0][1])), opened[0][1])
             while rest:
                 part = rest.pop()
                 if part == "..":
@@ -89,7 +90,8 @@ class Subject:
                     raise OSError(error.errno, error.strerror, here) from None
                 opened.append((here, fd))
                 info = os.fstat(fd)
-                visit(Step(here, self.on_host(here), info), fd)
+                if visit:
+                    visit(Step(here, self.on_host(here), info), fd)
                 if stat.S_ISLNK(info.st_mode) and (rest or last):
                     links += 1
                     if links > MAX_LINKS:
@@ -132,7 +134,7 @@ class Subject:
     def has_name(self, path: str) -> bool:
         """Whether `path` is there, if only as a link that leads nowhere."""
         try:
-            os.close(self._resolve(path, lambda step, fd: None, last=False))
+            os.close(self._resolve(path, last=False))
         except OSError:
             return False
         return True
@@ -140,7 +142,7 @@ class Subject:
     def readlink(self, path: str) -> str:
         """Where a link leads, as it stands in the link; an empty string for what is none."""
         try:
-            fd = self._resolve(path, lambda step, fd: None, last=False)
+            fd = self._resolve(path, last=False)
         except OSError:
             return ""
         try:
@@ -152,7 +154,7 @@ class Subject:
 
     def open_path(self, path: str) -> int:
         """Return an O_PATH descriptor of what `path` leads to. Raises OSError as `walk` does."""
-        return self._resolve(path, lambda step, fd: None)
+        return self._resolve(path)
 
     def stat(self, path: str) -> os.stat_result:
         """The file status of what `path` leads to. Raises OSError as `walk` does."""
