@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.unit.cases import CASES, Case
 
-from go_health_hook.checks import Context
+from go_health_hook.checks import Context, _remedies
 from go_health_hook.checks import cgroup as cgroup_check
 from go_health_hook.checks import gomaxprocs as gomaxprocs_check
 from go_health_hook.config import load
@@ -85,3 +86,17 @@ def test_gomaxprocs_quota_read_by_rule_but_not_by_probe(
 def test_gomaxprocs_quota_of_a_parent_is_no_blind_probe(tmp_path: Path) -> None:
     chain = chain_of_case("hybrid-parent", tmp_path)
     assert not gomaxprocs_check._unseen(parse_version("go1.27.3"), 8, 8, chain)
+
+
+@pytest.mark.parametrize(
+    ("said", "paths"),
+    [
+        ("sh: 1: cannot create /var/log/go.log: Directory nonexistent", ["/var/log/go.log"]),
+        ("see /etc/house.conf.", ["/etc/house.conf"]),
+        ("cat: '/etc/x y'", ["/etc/x"]),
+        ("\t/root/go/src/runtime/panic.go:1101 +0x71", []),
+    ],
+)
+def test_excuse_takes_no_position_in_a_trace_for_a_file_that_is_missing(said: str, paths: list[str]) -> None:
+    """It names a source of whoever built the program."""
+    assert re.findall(_remedies.PATH, said) == paths
