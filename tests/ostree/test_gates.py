@@ -90,6 +90,14 @@ def test_rpm_ostree_broken_running_go_stops_no_update(machine: Machine, word: st
     assert ("an update waits that changes Go (golang" in said) == (state != "booted-alone")
 
 
+def test_rpm_ostree_called_by_bootc_does_not_ask_rpm_ostree(machine: Machine) -> None:
+    machine.run(TRUNCATE)
+    status, said = gate(machine, "rpm-ostree", "bootc")
+    assert status == 0
+    assert "the running Go is broken" in said
+    assert "rpm-ostree was not asked" not in said
+
+
 def test_rpm_ostree_without_dbus_next_tells_as_ever(machine: Machine) -> None:
     machine.run(f"rm -r /usr/lib/python3/dist-packages/dbus_next; {TRUNCATE}")
     status, said = gate(machine)

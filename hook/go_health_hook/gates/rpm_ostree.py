@@ -151,7 +151,8 @@ def _tell_running(settings: Config, call: Call) -> int:
     elif verdict.block:
         say(WARNING, f"the running Go is broken: {verdict.reason}")
         say_remedies(examination)
-        _tell_waiting()
+        if "bootc" not in call.arguments:
+            _tell_waiting()
         say(NOTICE, "the update goes on: what it brings is judged before it is installed")
     else:
         say(INFO, f"the running Go: {verdict.reason}; the update goes on")
