@@ -232,7 +232,9 @@ class _Gate:
         if action is Action.OVERRIDE:
             say(WARNING, f"{name} is let through although {reason}: {decision.note}")
         elif action is Action.WARN:
-            say(WARNING, f"{name} brings a broken Go and is let through ({decision.note}): {reason}")
+            late = decision.verdict.exit_status == EXIT_TIMEOUT
+            what = "has a Go that did not answer" if late else "brings a broken Go"
+            say(WARNING, f"{name} {what} and is let through ({decision.note}): {reason}")
         elif self._is_news(event, examination) or self.at_shutdown:
             say(INFO, f"{name}: {reason}")
         return self._let_go(examination, event)
