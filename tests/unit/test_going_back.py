@@ -11,6 +11,9 @@ from go_health_hook import policy
 from go_health_hook.deadline import Deadline
 from go_health_hook.gates import _going_back
 from go_health_hook.gates._going_back import Judged, proof, why_not
+from go_health_hook.linux.deployments import Deployment, State
+from go_health_hook.linux.image import ImageSystem
+from go_health_hook.linux.ostree import Ostree
 from go_health_hook.subject import Subject
 from go_health_hook.verdict import (
     BROKEN,
@@ -96,3 +99,56 @@ def test_actor_is_greenboot_only_where_it_runs_our_check(tmp_path: Path, monkeyp
     assert _going_back.actor(called_by_greenboot=True) == "greenboot"
     (tmp_path / "LoaderBootCountPath-4a67b082").touch()
     assert _going_back.actor(called_by_greenboot=False) == "boot counting"
+
+
+class Booted:
+    """An image system with a deployment before the booted one; `judged` are the checks that fail, call by call."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *judged: Judged) -> None:
+        self.asked: list[str] = []
+        left = list(judged)
+        state = State([Deployment("os", "a" * 64, 0, booted=True), Deployment("os", "b" * 64, 0)])
+        monkeypatch.setattr(Ostree, "read", lambda *_: state)
+
+        def judge(system: ImageSystem, deployment: Deployment, seconds: float) -> Judged:
+            self.asked.append(deployment.checksum[0])
+            return left.pop(0)
+
+        monkeypatch.setattr(_going_back, "judge", judge)
+
+    def ask(self, status: Outcome) -> tuple[str, Examination]:
+        examination = Examination(Subject(), Deadline(1))
+        examination.toolchain = {"goroot": GO}
+        examination.findings = [Finding(status, "it is not sound", check="version", severity=REQUIRED)]
+        policy.settle(examination, policy.Case())
+        return _going_back.ask(Ostree(), examination, "greenboot", 1.0), examination
+
+
+HANGS = Judged(GO, VERSION)
+
+
+# On a machine that is slow at its boot the deployment that is judged last looks best.
+@pytest.mark.parametrize(
+    ("status", "judged", "asked", "reason"),
+    [
+        (TIMEOUT, [HANGS, SOUND, HANGS], "aba", ""),
+        (TIMEOUT, [HANGS, SOUND, SOUND], "aba", _going_back.ANSWERED),
+        (TIMEOUT, [HANGS, SOUND, Judged(GO, NONE, unclear=True)], "aba", _going_back.ANSWERED),
+        (TIMEOUT, [HANGS, Judged(GO, NONE, unclear=True)], "ab", _going_back.UNCLEAR),
+        (FAIL, [HANGS, SOUND], "ab", ""),
+    ],
+)
+def test_ask_judges_a_go_that_hangs_once_more(
+    status: Outcome, judged: list[Judged], asked: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = Booted(monkeypatch, *judged)
+    assert system.ask(status)[0] == reason
+    assert "".join(system.asked) == asked
+
+
+def test_excuse_late_leaves_nothing_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    examination = Booted(monkeypatch, HANGS, SOUND, SOUND).ask(TIMEOUT)[1]
+    assert examination.verdict.block
+    _going_back.excuse_late(examination)
+    assert policy.settle(examination, policy.Case()).action is policy.Action.ALLOW
+    assert [f.check for f in examination.not_judged] == ["version"]

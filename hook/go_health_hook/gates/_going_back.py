@@ -7,12 +7,12 @@ import glob
 
 from go_health_hook import config, policy
 from go_health_hook.deadline import Deadline
-from go_health_hook.errors import EXIT_INTERNAL, HookError
+from go_health_hook.errors import EXIT_INTERNAL, EXIT_TIMEOUT, HookError
 from go_health_hook.examine import examine, severities
 from go_health_hook.linux import greenboot
 from go_health_hook.records import Record
 from go_health_hook.subject import Subject
-from go_health_hook.verdict import BROKEN
+from go_health_hook.verdict import BROKEN, NOT_JUDGED, TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ OF_THE_IMAGE = frozenset({"goroot", "version", "stdlib"})
 BOOT_COUNTING = "/sys/firmware/efi/efivars/LoaderBootCountPath-*"
 # To read the deployments (seconds).
 READ_SECONDS = 5.0
+UNCLEAR = "it could not be told whether the Go of the previous deployment works"
+ANSWERED = "Go answered when it was asked again"
+# Where these are the reasons, a Go that had not answered in time says that the machine is slow.
+SLOW = (UNCLEAR, ANSWERED)
 
 
 class Judged(Record):
@@ -63,12 +67,15 @@ def why_not(broken: frozenset[str], goroot: str, own: Judged, previous: Judged |
     if previous.broken:
         return "the Go of the previous deployment is broken as well"
     if previous.unclear:
-        return "it could not be told whether the Go of the previous deployment works"
+        return UNCLEAR
     return "" if actor else "nothing on this machine acts on a failed boot"
 
 
 def ask(system: ImageSystem | None, examination: Examination, actor: str, seconds: float) -> str:
-    """Return `why_not` of this machine; each deployment is judged for `seconds` at most."""
+    """Return `why_not` of this machine; each deployment is judged for `seconds` at most, a Go that hangs twice.
+
+    A boot is when a machine is slowest. The previous deployment is judged last, when it may have become quick.
+    """
     limit = Deadline(READ_SECONDS)
     broken = proof(examination)
     goroot = (examination.toolchain or {}).get("goroot", "")
@@ -83,9 +90,20 @@ def ask(system: ImageSystem | None, examination: Examination, actor: str, second
         previous = None
         if state.previous and broken & own.broken:
             previous = judge(system, state.previous, seconds)
+        reason = why_not(broken, goroot, own, previous, actor)
+        if not reason and examination.verdict.exit_status == EXIT_TIMEOUT:
+            again = judge(system, state.booted, seconds)
+            return "" if broken & again.broken else ANSWERED
     except HookError as error:
         return f"whether going back would repair it is not known: {error.line()}"
-    return why_not(broken, goroot, own, previous, actor)
+    return reason
+
+
+def excuse_late(examination: Examination) -> None:
+    """Count what had not answered in time as not judged."""
+    for finding in examination.findings:
+        if finding.status == TIMEOUT:
+            finding.ground = NOT_JUDGED
 
 
 def judge(system: ImageSystem, deployment: Deployment, seconds: float) -> Judged:

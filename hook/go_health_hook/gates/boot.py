@@ -40,10 +40,10 @@ BUDGET = 60.0
 # (seconds). A Go that has not answered then gets the rest of the budget unless the machine explains it.
 FIRST_SECONDS = 5.0
 FIRST_CEILING = 8.5
-# The most that [budget] boot can ask for, and what each deployment gets that is judged for comparison (seconds). With
-# READ_SECONDS and TELL_SECONDS all of it has to fit into only-veto's 300 s.
+# The most that [budget] boot can ask for, and what each deployment gets that is judged for comparison, three times at
+# most (seconds). With READ_SECONDS and TELL_SECONDS all of it has to fit into only-veto's 300 s.
 MOST_SECONDS = 120.0
-CONTROL_SECONDS = 60.0
+CONTROL_SECONDS = 45.0
 # What a deep run may take on a machine that keeps it waiting: below its unit's RuntimeMaxSec= (seconds).
 DEEP_CEILING = 600.0
 READ_SECONDS = 10.0
@@ -84,6 +84,8 @@ def answer(call: Call) -> int:
         if override is None:
             actor = _going_back.actor("greenboot" in call.arguments)
             powerless = _going_back.ask(system, examination, actor, CONTROL_SECONDS)
+            if examination.verdict.exit_status == EXIT_TIMEOUT and powerless in _going_back.SLOW:
+                _going_back.excuse_late(examination)
         case = policy.Case(override=override.line() if override else "", powerless=powerless)
         decision = policy.settle(examination, case)
     if not call.dry_run:
