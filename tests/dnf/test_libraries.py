@@ -44,6 +44,7 @@ def test_libraries_coming_with_a_sound_go_let_it_in() -> None:
         (run,) = recorded(m)["gates"].values()
         assert (run["verdict"], run["subject"]) == ("allow", "running"), "it was looked at again afterwards"
         assert recorded(m)["broken"] is None
+        assert m.run("go-health-hook status", check=False).returncode == 0, recorded(m)["unjudged"]
 
 
 @pytest.mark.parametrize("suite", SUITES)

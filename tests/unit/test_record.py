@@ -71,6 +71,20 @@ def test_record_runs_leave_state(runs: list, held: list, broken: bool, unjudged:
     assert (sorted(state["blocks"]), state["broken"] is not None, sorted(state["unjudged"])) == (held, broken, unjudged)
 
 
+@pytest.mark.parametrize(
+    ("later", "unjudged"),
+    [
+        (run("dnf5", "pass", event=AFTER), []),
+        (run("dnf5", "fail", event=AFTER), ["dnf5"]),
+        (run("dnf5", event=AFTER, **UNJUDGED), ["dnf5"]),
+        (run("check", "pass"), ["dnf5"]),
+    ],
+)
+def test_record_go_that_is_judged_later_counts_as_judged_once_it_is_sound(later: dict, unjudged: list) -> None:
+    first = {**run("dnf5", kind="incoming", **UNJUDGED), "judged_later": True}
+    assert sorted(after(first, later)["unjudged"]) == unjudged
+
+
 def limit_does_not_fit() -> dict:
     examination: Examination = examined("fail")
     examination.findings[0].check, examination.findings[0].severity = "gomaxprocs", REGRESSION

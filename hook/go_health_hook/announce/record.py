@@ -72,6 +72,7 @@ def entry(examination: Examination, gate: str, event: str, now: float) -> dict[s
         "checks": [f.check for f in blocking],
         "broken": examination.broken,
         "not_judged": [f.check for f in examination.not_judged],
+        "judged_later": False,
         "subject": examination.subject.kind,
         "root": clean(examination.subject.root),
         "go_version": toolchain.get("version") or "",
@@ -130,14 +131,16 @@ def take(state: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
 def _take_unjudged(unjudged: dict[str, Any], new: dict[str, Any]) -> None:
     """Keep since when a gate cannot judge, and why, until it has judged an update again.
 
-    The look AFTER a transaction is none: that the update was not judged stays so.
+    The look AFTER a transaction is none: that the update was not judged stays so. It is one where that was all that
+    was missing (`judged_later`), and Go is sound now.
     """
     gate = new["gate"]
     if new["exit_status"] == EXIT_INTERNAL or new["not_judged"]:
         entry = unjudged.setdefault(gate, {"gate": gate, "since": new["time"], "count": 0})
         entry["count"] += 1
         entry["reason"] = new["reason"]
-    elif new["event"] != AFTER:
+        entry["judged_later"] = new["judged_later"]
+    elif new["event"] != AFTER or (new["exit_status"] == 0 and unjudged.get(gate, {}).get("judged_later")):
         unjudged.pop(gate, None)
 
 

@@ -229,7 +229,8 @@ def decide(
     """Return the answer to the updater, by the policy.
 
     `overridden` is what `in_force` returns, `names` are the incoming packages of Go. `offline` is the update that waits
-    for a reboot or that this boot applies.
+    for a reboot or that this boot applies. `look`: Go lacks only what the transaction brings and is looked at
+    afterwards.
     """
     from go_health_hook.announce import record
 
@@ -248,6 +249,7 @@ def decide(
         examination.verdict = verdict = Verdict(verdict.exit_status, f"{REFUSED}: {verdict.reason}")
     event = record.OVERRIDE if decision.action is Action.OVERRIDE else record.VERDICT
     entry = record.entry(examination, gate, event, time.time())
+    entry["judged_later"] = look
     said = [trouble] if trouble and verdict.block else []
     if decision.action is Action.BLOCK:
         return Answer(verdict.exit_status, veto(examination, notes[:MAX_NOTES], offline), [], said, entry)
