@@ -47,3 +47,26 @@ def test_split_go_is_judged_with_all_its_parts(suite: str) -> None:
         assert m.run("/usr/local/go/bin/go version").stdout == "go version go1.27.3 linux/amd64\n"
         assert m.run("rpm -q acme-tools").stdout.startswith("acme-tools-7-")
         assert m.run("go-health-hook status", check=False).returncode == 0
+
+
+LINKED_TOOLS = """mkdir -p %{buildroot}/usr/libexec/acme-go
+mv %{buildroot}/usr/local/go/pkg/tool/linux_amd64/* %{buildroot}/usr/libexec/acme-go
+rmdir %{buildroot}/usr/local/go/pkg/tool/linux_amd64
+ln -s ../../../../libexec/acme-go %{buildroot}/usr/local/go/pkg/tool/linux_amd64
+"""
+
+
+@pytest.mark.parametrize("spoil", ["", "truncate -s 5M %{buildroot}/usr/local/go/bin/go"])
+def test_go_with_tools_behind_a_link_is_no_broken_go_for_that(spoil: str) -> None:
+    spec = extras.ACME.format(
+        version="1.27.3", number=20 + bool(spoil), spoil=LINKED_TOOLS + spoil, files="\n/usr/libexec/acme-go"
+    )
+    packages = rpmbuild.packages(f"acme-linked-tools-{bool(spoil)}", spec, trees=golang.toolchains()).values()
+    with without_go("forky") as m:
+        repository.offer(m, packages)
+        done = dnf(m, "install", "acme-go")
+        if spoil:
+            assert_vetoed(done, "/usr/local/go/bin/go is cut short")
+        else:
+            assert_done(done)
+            assert m.run("/usr/local/go/bin/go version").stdout == "go version go1.27.3 linux/amd64\n"

@@ -202,3 +202,22 @@ def test_twin_of_32_bits_gives_way_to_64_bits_that_come_or_stay() -> None:
     old, other = Twin([GO], [1]), Twin([ONLY_32], [1])
     incoming._give_way([old, other], [{"filenames": [GO], "filecolors": None}])
     assert (old.files, other.files) == ([GO], [ONLY_32])
+
+
+def test_link_of_a_program_to_what_is_there_keeps_it_from_being_judged(tmp_path: Path) -> None:
+    w = writer(tmp_path)
+    w.link(f"{HOME}/lib/time", "/usr/share")
+    w.link(f"{HOME}/bin/gofmt", "/nonexistent/gofmt")
+    w.link(f"{HOME}/pkg/tool/linux_amd64", "../../../../libexec/golang")
+    coming = {"/usr/libexec/golang/compile"}
+    assert incoming._elsewhere(w.led_out, HOME, set()) == ("", "")
+    assert incoming._elsewhere(w.led_out, HOME, coming) == (
+        f"{HOME}/pkg/tool/linux_amd64",
+        "/usr/libexec/golang",
+    )
+
+
+def test_package_file_is_seen_where_a_link_of_goroot_has_it() -> None:
+    package = Twin(["/usr/share/golang/VERSION", "/usr/share/golang/src/a.go", "/usr/share/golang/srcs"], [0, 0, 0])
+    package.see_as({"/usr/share/golang/VERSION": f"{HOME}/VERSION", "/usr/share/golang/src": f"{HOME}/src"})
+    assert package.files == [f"{HOME}/VERSION", f"{HOME}/src/a.go", "/usr/share/golang/srcs"]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from go_health_hook.deadline import Clock, Deadline
 from go_health_hook.errors import EXIT_BLOCK
 from go_health_hook.gates._dnf_judge import MOST_SECONDS, Answer, decide, excuse_libraries, in_force, sound_before
@@ -143,6 +145,7 @@ def _of_incoming(
     stage: Callable[[str, str, Deadline], None],
 ) -> Answer:
     from go_health_hook.examine import examine_here
+    from go_health_hook.go.unpack import CannotLook
     from go_health_hook.linux import cgroup
 
     excused = False
@@ -157,7 +160,7 @@ def _of_incoming(
     if offline is not None:
         offline.alone = {item.name for item in task.transaction.coming} <= {*laid.names}
     suspect = any(f.check == "gomaxprocs" and f.status == FAIL for f in examination.findings)
-    return decide(
+    answer = decide(
         task.transaction.gate,
         examination,
         settings,
@@ -168,6 +171,11 @@ def _of_incoming(
         look=excused,
         offline=offline,
     )
+    link, target = laid.elsewhere
+    first = next((f.summary for f in examination.findings if f.blocks), "")
+    if answer.message and link and os.path.dirname(link) in first:
+        raise CannotLook(f"{link} is a link to {target}, and is looked at once it is installed")
+    return answer
 
 
 def name_final_paths(examination: Examination, laid: str, goroot: str) -> None:

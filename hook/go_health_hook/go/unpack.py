@@ -108,6 +108,7 @@ class Writer:
         self.written = 0
         self.count = 0
         self.made: set[str] = set()
+        self.led_out: list[tuple[str, str]] = []  # links left out, and where they lead
         os.mkdir(top, 0o755)
 
     def place(self, name: str) -> str:
@@ -148,6 +149,7 @@ class Writer:
     def link(self, name: str, target: str) -> None:
         whole = target if target.startswith("/") else f"{os.path.dirname(name)}/{target}"
         if not (os.path.normpath(whole) + "/").startswith(self.home + "/"):
+            self.led_out.append((name, os.path.normpath(whole)))
             self.note(f"{clean(name)}: a link that leads out of {clean(self.home)}, to {clean(target)}")
             return
         path = self.place(name)

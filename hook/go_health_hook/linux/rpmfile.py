@@ -44,7 +44,7 @@ class Package:
     def seen(self, name: str) -> str:
         """Where a file of the package is in GOROOT, if by a link of GOROOT's; empty for one that is left out."""
         for folder, link in self.aliases.items():
-            if name.startswith(folder + "/"):
+            if name == folder or name.startswith(folder + "/"):
                 name = link + name[len(folder) :]
                 break
         return "" if name in self.left_out else name
