@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether the unit tests notice a wrong decision: each of about sixty is made in a scratch copy."""
+"""Whether the unit tests notice a wrong decision: each of about a hundred is made in a scratch copy."""

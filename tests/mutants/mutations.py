@@ -16,6 +16,12 @@ TESTS = {
     "gates/_dnf.py": ["test_gates_judge.py", "test_gates_calls.py"],
     "gates/_dnf_judge.py": ["test_gates_judge.py", "test_gates_calls.py"],
     "gates/_dnf_transaction.py": ["test_gates_dnf.py", "test_gates_judge.py"],
+    "gates/_going_back.py": ["test_going_back.py"],
+    "gates/boot.py": ["test_gates_units.py"],
+    "gates/look.py": ["test_gates_units.py"],
+    "gates/offline.py": ["test_gates_units.py"],
+    "gates/rpm_ostree.py": ["test_gates_units.py"],
+    "gates/staged.py": ["test_staged.py"],
     "run/view.py": ["test_process.py"],
     "run/sandbox.py": ["test_process.py"],
 }
@@ -131,6 +137,43 @@ MUTATIONS = [
     *of(
         "gates/_dnf_transaction.py",
         ("self.automatic and (self.replaces or older_installed)", "self.replaces or older_installed"),
+    ),
+    *of(
+        "gates/_going_back.py",
+        ("or own.goroot != goroot or not culprits", "or not culprits"),
+        ("    if previous.broken:\n", "    if False:\n"),
+        ("    if previous.unclear:\n", "    if False:\n"),
+    ),
+    *of(
+        "gates/boot.py",
+        ("if decision.action is Action.BLOCK and not call.dry_run else", "if decision.action is Action.BLOCK else"),
+        ("event = record.OVERRIDE if decision.action is Action.OVERRIDE else record.FOUND", "event = record.FOUND"),
+        ("if examination.verdict.exit_status == EXIT_TIMEOUT and budget > FIRST_SECONDS:", "if False:"),
+    ),
+    *of(
+        "gates/look.py",
+        ("        if before == rpmdb.state():\n", "        if True:\n"),
+        ("event=record.AFTER", "event=record.VERDICT"),
+    ),
+    *of(
+        "gates/offline.py",
+        ('in ("off", "automatic"):', 'in ("off",):'),
+        ("            return answer.status\n", "            return EXIT_ALLOW\n"),
+        ("        if before == files.looks(offline.STATES):\n", "        if True:\n"),
+    ),
+    *of(
+        "gates/rpm_ostree.py",
+        ("return EXIT_ALLOW if call.dry_run else EXIT_VETO", "return EXIT_VETO"),
+        ("    if override is not None:\n", "    if False:\n"),
+        ("event = record.WARNED if verdict.block else record.VERDICT", "event = record.VERDICT"),
+        ("if names and names[0] and names[0] in known:", "if any(name in known for name in names):"),
+    ),
+    *of(
+        "gates/staged.py",
+        ('examination.not_judged and before == "block" and self.lock.note.ours', "False"),
+        ('decision.verdict.exit_status == EXIT_TIMEOUT and before == "allow"', "False"),
+        ("        case.standing = frozenset(f.check for f in running.findings if f.blocks)\n", ""),
+        ('powerless="on-failure = warn" if warn else ""', 'powerless=""'),
     ),
     *of(
         "run/view.py",

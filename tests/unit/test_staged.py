@@ -143,6 +143,22 @@ def test_staged_want_of_time_locks_nothing(world: World, when: str) -> None:
     assert not world.ostree.locked
 
 
+def test_staged_found_healthy_is_finalized_though_the_shutdown_is_slow(world: World) -> None:
+    world.found[B] = SOUND
+    world.gate()
+    world.found[B] = Finding(TIMEOUT, "had not answered")
+    status, said = world.gate("shutdown")
+    assert (status, world.ostree.locked) == (0, False)
+    assert "was found healthy before" in said
+
+
+def test_staged_only_warned_about_is_not_locked(world: World) -> None:
+    world.settings["ostree", "on-failure"] = "warn"
+    status, said = world.gate()
+    assert (status, world.ostree.locked) == (0, False)
+    assert "is let through (on-failure = warn)" in said
+
+
 @pytest.mark.parametrize(("running", "locks"), [(PASS, True), (TIMEOUT, False)])
 def test_staged_hang_at_shutdown_needs_a_running_go_that_answers(world: World, running: Outcome, locks: bool) -> None:
     world.found[B] = Finding(TIMEOUT, "had not answered")
