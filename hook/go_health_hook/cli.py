@@ -76,7 +76,7 @@ def main_parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 allowed, 1 blocked by a failed check, 2 usage or configuration error, "
         "3 blocked because time ran out, 4 internal error (gates let the update go on).",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be decided, record nothing, exit 0")
+    parser.add_argument("--dry-run", action="store_true", help="show the decision, record nothing, exit 0")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("--deep", action="store_true", help="also build and run a program that uses crypto/tls")
     parser.add_argument("--budget", type=_seconds, metavar="SECONDS", help="answer within this time")
@@ -202,6 +202,6 @@ def _gate(args: argparse.Namespace, rest: list[str]) -> int:
 
     parser = _parser("go-health-hook gate", description="Called by the updaters.")
     parser.add_argument("gate", choices=gates.names(), metavar="GATE", help=f"one of: {', '.join(gates.names())}")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the gate itself takes")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the gate")
     args = parser.parse_args(rest, args)
     return gates.answer(args.gate, gates.Call(args.arguments, args.dry_run, args.budget, args.config))

@@ -35,6 +35,7 @@ NEVER = {
 WORDS = re.compile(r"(?<![\w./<{-])(" + "|".join(NEVER) + r")(?![\w/-]|\.\w)", re.IGNORECASE)
 DOCUMENTS = ("*.md", "NEWS", "*.spec", "*.in", "*.conf", "*.service", "*.timer", "*.path", "*.catalog", "*.toml")
 FOLDERS = ("hook", "tests", "packaging", "conf", "docs")
+KINDS = (ast.Module, ast.FunctionDef, ast.ClassDef)
 SCRIPTS = ("packaging/generate-docs", "packaging/dev/demo", "packaging/dev/install-tree", "packaging/dev/host-packages")
 
 
@@ -97,8 +98,7 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
         # What a test feeds to a program is data: of tests, comments and docstrings alone.
         tree = ast.parse(source)
         if "tests" in path.relative_to(TREE).parts:
-            kinds = (ast.Module, ast.FunctionDef, ast.ClassDef)
-            documented = [node for node in ast.walk(tree) if isinstance(node, kinds)]
+            documented = [node for node in ast.walk(tree) if isinstance(node, KINDS)]
             yield from ((getattr(node, "lineno", 1), ast.get_docstring(node) or "") for node in documented)
         else:
             yield from texts(tree)
@@ -136,6 +136,40 @@ def faults(pieces: Iterator[tuple[int, str]]) -> list[str]:
 def test_prose_is_plain(path: Path) -> None:
     found = faults(prose(path))
     assert not found, "\n".join(found)
+
+
+# A sentence for users begins with its subject: a clause ("What cannot be judged is announced") is a riddle.
+RIDDLE = re.compile(r"(?:- |\d+\. )?(?:What|Whatever|Whoever|Whichever) (?!to do).*[^?]")
+FOR_USERS = ("*.md", "NEWS", "*.in", "*.catalog", "defaults.conf")
+
+
+def for_users() -> list[Path]:
+    folders = [TREE / name for name in ("packaging", "conf", "docs")]
+    found = [path for kind in FOR_USERS for folder in folders for path in folder.rglob(kind)]
+    return sorted([*found, *TREE.glob("*.md"), *TREE.glob("NEWS")])
+
+
+@pytest.mark.parametrize("path", for_users(), ids=lambda p: str(p.relative_to(TREE)))
+def test_sentences_for_users_begin_with_a_subject(path: Path) -> None:
+    text = (
+        re.sub(r"^#+ .*$", "\n", path.read_text("utf-8"), flags=re.M)
+        if path.suffix == ".md"
+        else path.read_text("utf-8")
+    )
+    text = re.sub(r"^(?:# ?|\.[A-Z].*$)", "", text, flags=re.M)
+    assert [s for s in sentences(text) if RIDDLE.fullmatch(s)] == []
+
+
+def test_messages_begin_with_a_subject() -> None:
+    riddles = []
+    for path in (TREE / "hook").rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        documented = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, KINDS)}
+        shown = path.parent.name in ("checks", "commands", "cpu") and path.name[0] != "_"
+        messages = [text for _, text in texts(tree) if text not in documented]
+        messages += [ast.get_docstring(tree) or ""] if shown else []
+        riddles += [f"{path.name}: {s}" for text in messages for s in sentences(text) if RIDDLE.fullmatch(s)]
+    assert riddles == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the toolchain's runtime really takes for GOMAXPROCS here, against what the kernel allows."""
+"""The GOMAXPROCS that the toolchain's runtime takes here is the one that the kernel's limit allows."""
 
 from __future__ import annotations
 

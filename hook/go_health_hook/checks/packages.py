@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the package database says of the toolchain: its packages are of one release and its files are theirs."""
+"""The package database agrees with the toolchain: its packages are of one release and its files are theirs."""
 
 from __future__ import annotations
 

@@ -57,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--floor", metavar="N", type=int, default=FLOOR, help="never set fewer than N (default 2)")
     parser.add_argument("--force", action="store_true", help="lower a GOMAXPROCS that is set and exceeds the limit")
     parser.add_argument("--slice", action="store_true", help=f"run CMD in {SLICE} (see go-health-hook tune)")
-    parser.add_argument("--explain", action="store_true", help="say on stderr what was done and why")
-    parser.add_argument("cmd", nargs="...", metavar="CMD", help="what to run, and its arguments")
+    parser.add_argument("--explain", action="store_true", help="explain the decision on stderr")
+    parser.add_argument("cmd", nargs="...", metavar="CMD", help="the command to run, and its arguments")
 
 
 def quick(words: list[str]) -> int | None:

@@ -39,13 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "go-health-hook trace [--seconds N] [--interval MS] [--svg FILE] [--no-live] [--json] -- CMD [ARG ...]"
     )
-    parser.add_argument(
-        "--seconds", metavar="N", type=float, help="end CMD and what it started (SIGTERM) after N seconds"
-    )
+    parser.add_argument("--seconds", metavar="N", type=float, help="end CMD and its children (SIGTERM) after N seconds")
     parser.add_argument("--interval", metavar="MS", type=int, default=INTERVAL_MS, help="between samples (default 100)")
     parser.add_argument("--svg", metavar="FILE", help="also write the chart to FILE")
     parser.add_argument("--no-live", action="store_true", help="leave the terminal to CMD while it runs")
-    parser.add_argument("cmd", nargs="...", metavar="CMD", help="what to run, and its arguments")
+    parser.add_argument("cmd", nargs="...", metavar="CMD", help="the command to run, and its arguments")
 
 
 def run(args: argparse.Namespace, _settings: Config | None) -> int:

@@ -176,7 +176,9 @@ def every() -> list[Setting]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One of --list, --apply, --revert; the first where nothing is said."""
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--list", action="store_true", help="show the settings and what is in force (the default)")
+    what.add_argument(
+        "--list", action="store_true", help="show the settings and whether they are in force (the default)"
+    )
     what.add_argument("--apply", metavar="NAME", help="put a setting in force")
     what.add_argument("--revert", metavar="NAME", help="take a setting back")
     parser.add_argument("--user", action="store_true", help="for one's own user manager alone")
