@@ -11,6 +11,7 @@ import pytest
 
 from tests.packaging import builds
 from tests.testbed import rpms
+from tests.unit.macros import DIRECTORIES
 
 # rpm's own, sections and directives, and those that the spec itself defines.
 RPM = """attr autosetup bcond_with bcond_without buildroot config dir dist doc else endif exclude fedora ghost global if
@@ -18,27 +19,7 @@ license make_install name private release rhel url version with without
 build changelog check description files install package post postun pre prep preun
 pretrans posttrans preuntrans postuntrans transfiletriggerin transfiletriggerpostun look"""
 OWN = set(RPM.split())
-# From macros.systemd, macros.python3, redhat-rpm-config and rpm's platform file of Fedora and EL.
-PLAIN = {
-    "_bindir": "/usr/bin",
-    "_datadir": "/usr/share",
-    "_journalcatalogdir": "/usr/lib/systemd/catalog",
-    "_libexecdir": "/usr/libexec",
-    "_localstatedir": "/var",
-    "_mandir": "/usr/share/man",
-    "_prefix": "/usr",
-    "_presetdir": "/usr/lib/systemd/system-preset",
-    "_rundir": "/run",
-    "_sharedstatedir": "/var/lib",
-    "_sysconfdir": "/etc",
-    "_sysusersdir": "/usr/lib/sysusers.d",
-    "_tmpfilesdir": "/usr/lib/tmpfiles.d",
-    "_unitdir": "/usr/lib/systemd/system",
-    "bash_completions_dir": "/usr/share/bash-completion/completions",
-    "fish_completions_dir": "/usr/share/fish/vendor_completions.d",
-    "python3": "/usr/bin/python3",
-    "zsh_completions_dir": "/usr/share/zsh/site-functions",
-}
+PLAIN = {**DIRECTORIES, "python3": "/usr/bin/python3"}
 # With an argument: what the expansion must contain. One of the alternatives, where Fedora's calls a helper.
 CALLED = {
     "py_byte_compile %{python3} /tree": [r"/usr/bin/python3", r"compileall|py_byte_compile", r"/tree"],

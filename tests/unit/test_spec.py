@@ -9,32 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.unit.macros import DIRECTORIES
+
 from go_health_hook import VERSION
 
 TREE = Path(__file__).parents[2]
 SPEC = (TREE / "go-health-hook.spec").read_text()
 MACROS = {
+    **DIRECTORIES,
     "name": "go-health-hook",
     "private": "/usr/lib/go-health-hook",
     "python3_sitelib": "/python3_sitelib",
-    "bash_completions_dir": "/usr/share/bash-completion/completions",
-    "zsh_completions_dir": "/usr/share/zsh/site-functions",
-    "fish_completions_dir": "/usr/share/fish/vendor_completions.d",
-    "_bindir": "/usr/bin",
-    "_datadir": "/usr/share",
-    "_journalcatalogdir": "/usr/lib/systemd/catalog",
-    "_libexecdir": "/usr/libexec",
-    "_localstatedir": "/var",
-    "_mandir": "/usr/share/man",
-    "_prefix": "/usr",
-    "_presetdir": "/usr/lib/systemd/system-preset",
-    "_rundir": "/run",
-    "_sharedstatedir": "/var/lib",
-    "_sysconfdir": "/etc",
-    "_sysusersdir": "/usr/lib/sysusers.d",
-    "_tmpfilesdir": "/usr/lib/tmpfiles.d",
-    "_unitdir": "/usr/lib/systemd/system",
-    "_userunitdir": "/usr/lib/systemd/user",
 }
 SECTION = re.compile(
     r"^%(files|package|description|prep|build|install|check|pre|post|preun|postun|changelog|\w*trigger)"
