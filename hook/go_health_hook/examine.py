@@ -105,8 +105,7 @@ class _Run:
         self.config = config
         self.deadline = deadline
         self.wanted = [c for c in checks.every() if config.get("checks", c.name) != OFF]
-        self.result = Examination(subject, deadline)
-        self.result.announce = config.announce
+        self.result = Examination(subject, deadline, announce=config.announce)
         self._found: dict[str, Finding] = {}
         self._nothing = ""
 

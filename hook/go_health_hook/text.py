@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 
 def clean(raw: str | bytes, limit: int = 300) -> str:
     """Return `raw` as one printable line of at most `limit` characters.
@@ -31,6 +35,19 @@ def shell_quote(word: str) -> str:
     import shlex
 
     return shlex.quote(clean(word))
+
+
+def assignments(lines: Iterable[str]) -> Iterator[tuple[int, str, str, str]]:
+    """Yield number, section, key and value of every line of an INI file that sets something."""
+    section = ""
+    for number, line in enumerate(lines, 1):
+        bare = line.strip()
+        if bare.startswith("["):
+            section = bare[1:].partition("]")[0]
+            continue
+        key, equals, value = bare.partition("=")
+        if equals and key[:1] not in ("#", ";"):
+            yield number, section, key.strip(), value.strip()
 
 
 def when(seconds: float) -> str:

@@ -141,29 +141,33 @@ class Verdict(Record):
         return "block" if self.block else "allow"
 
 
-class Examination:
+class Examination(Record):
     """What a run found: findings in the order of the checks, the verdict, and the facts that the reports show."""
 
-    def __init__(self, subject: Subject, deadline: Deadline) -> None:
-        self.subject = subject
-        self.budget_s = deadline.budget
-        self.elapsed_s = 0.0
-        # Seconds that the machine kept the toolchain waiting, which the budget does not count.
-        self.credited_s = 0.0
-        # When the ledger's judgement was made that this one rests on, in words; empty where everything was judged.
-        self.judged = ""
-        self.findings: list[Finding] = []
-        self.toolchain: dict[str, Any] | None = None
-        self.cpu: dict[str, Any] | None = None
-        self.sandbox = ""
-        # Whether a program was killed or did not start, or a file could not be read: what was found may pass.
-        self.passing = False
-        self.bug = ""
-        # Why there is no toolchain to judge, where there is none and none is required.
-        self.nothing = ""
-        self.verdict = Verdict(0, "")
-        # The [announce] settings, for whoever tells people.
-        self.announce: dict[str, Any] = {"motd": True, "journal": True, "metrics-directory": ""}
+    subject: Subject
+    deadline: Deadline
+    verdict: Verdict = Verdict(0, "")
+    # The [announce] settings, for whoever tells people.
+    announce: dict[str, Any] = {"motd": True, "journal": True, "metrics-directory": ""}
+    findings: list[Finding] = []
+    toolchain: dict[str, Any] | None = None
+    cpu: dict[str, Any] | None = None
+    sandbox: str = ""
+    elapsed_s: float = 0.0
+    # Seconds that the machine kept the toolchain waiting, which the budget does not count.
+    credited_s: float = 0.0
+    # When the ledger's judgement was made that this one rests on, in words; empty where everything was judged.
+    judged: str = ""
+    # Whether a program was killed or did not start, or a file could not be read: the findings may be passing.
+    passing: bool = False
+    bug: str = ""
+    # Why there is no toolchain to judge, where there is none and none is required.
+    nothing: str = ""
+
+    @property
+    def budget_s(self) -> float:
+        """The budget of the run, seconds."""
+        return self.deadline.budget
 
     @property
     def broken(self) -> bool:

@@ -12,13 +12,14 @@ import os
 
 from go_health_hook import files
 from go_health_hook.linux import image, ostree, systemd
+from go_health_hook.linux.systemd import UNIT_PATH
 from go_health_hook.records import Record
 from go_health_hook.run import process
-from go_health_hook.text import clean
+from go_health_hook.text import assignments, clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import ModuleType
     from typing import Any
 
@@ -31,7 +32,6 @@ NOT_HERE = "not here"
 
 GATE_PROGRAM = "/usr/libexec/go-health-hook/gate"
 VETO_PROGRAM = "/usr/libexec/go-health-hook/only-veto"
-UNIT_PATH = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 DROPIN = "50-go-health-hook.conf"
 OFF = ("0", "no", "false", "off")
 ON = ("1", "yes", "true", "on")
@@ -127,23 +127,11 @@ class View:
         """Return the lines of a file; none where it cannot be read."""
         return files.head(self.base + path).decode("utf-8", "replace").splitlines()
 
-    def _assignments(self, path: str) -> Iterator[tuple[int, str, str, str]]:
-        """Yield line number, section, key and value of every line of an INI file that sets something."""
-        inside = ""
-        for number, line in enumerate(self.lines(path) if path else (), 1):
-            bare = line.strip()
-            if bare.startswith("["):
-                inside = bare[1:].partition("]")[0]
-                continue
-            name, equals, value = bare.partition("=")
-            if equals and name[:1] not in ("#", ";"):
-                yield number, inside, name.strip(), value.strip()
-
     def setting(self, paths: Sequence[str], section: str, key: str) -> tuple[str, str] | None:
         """Return the value of an INI key and its file:line; the last file wins. An empty `section` is any section."""
         found = None
         for path in paths:
-            for number, inside, name, value in self._assignments(path):
+            for number, inside, name, value in assignments(self.lines(path)):
                 if name == key and section in ("", inside):
                     found = clean(value, 1000), f"{clean(path)}:{number}"
         return found
@@ -154,12 +142,7 @@ class View:
         """Return `loaded`, `masked` or `not installed`: systemd's answer, or what the files say."""
         if self.asked:
             return self.units.get(unit, {}).get("LoadState", "not installed")
-        for folder in UNIT_PATH:
-            path = f"{self.base}{folder}/{unit}"
-            if os.path.lexists(path):
-                empty = os.path.islink(path) and os.readlink(path) == "/dev/null"
-                return "masked" if empty or not os.path.getsize(path) else "loaded"
-        return "not installed"
+        return systemd.load_state(unit, self.base)
 
     def unloaded(self, unit: str, otherwise: str) -> Wired | None:
         """Return NOT_WIRED where a unit is masked, or missing, which `otherwise` ends; None where it is loaded."""
@@ -180,8 +163,7 @@ class View:
         if self.asked:
             known = self.units.get(unit, {})
             return bool(known.get("RequiredBy") or known.get("WantedBy"))
-        links = (f"{self.base}{folder}/*.{kind}/{unit}" for folder in UNIT_PATH for kind in ("wants", "requires"))
-        return any(os.path.lexists(path) for pattern in links for path in glob.glob(pattern))
+        return systemd.is_pulled_in(unit, self.base)
 
     def values(self, unit: str, section: str, key: str) -> list[str]:
         """Return the values of a unit's key that adds up, as ExecStartPre=: systemd's answer, or what the files say."""
@@ -190,7 +172,7 @@ class View:
         values: list[str] = []
         files = [self.first(*(f"{folder}/{unit}" for folder in UNIT_PATH))]
         for file in [*files, *self.drop_ins(".conf", *(f"{folder}/{unit}.d" for folder in UNIT_PATH))]:
-            for _, inside, name, value in self._assignments(file):
+            for _, inside, name, value in assignments(self.lines(file) if file else ()):
                 if (inside, name) == (section, key):
                     values = [*values, value] if value else []
         return values

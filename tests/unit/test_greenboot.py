@@ -60,8 +60,11 @@ def test_is_installed_needs_unit_and_check(tmp_path: Path) -> None:
     for path in (unit, check, wants):
         path.parent.mkdir(parents=True)
         assert not greenboot.is_installed(str(tmp_path))
-        path.touch()
+        path.write_text("[Unit]\n")
     assert greenboot.is_installed(str(tmp_path))
+    unit.write_text("")  # masked as well: systemd.unit(5)
+    assert not greenboot.is_installed(str(tmp_path))
+    unit.write_text("[Unit]\n")
     mask = tmp_path / "etc/systemd/system" / greenboot.UNIT
     mask.symlink_to("/dev/null")
     assert not greenboot.is_installed(str(tmp_path))

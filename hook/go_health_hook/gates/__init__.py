@@ -117,8 +117,7 @@ def _announce_lost(name: str, call: Call, began: float) -> None:
     from go_health_hook.subject import Subject
     from go_health_hook.verdict import Examination, Verdict
 
-    examination = Examination(Subject(), Deadline(0))
-    examination.verdict = Verdict(EXIT_INTERNAL, lost_words(began))
+    examination = Examination(Subject(), Deadline(0), Verdict(EXIT_INTERNAL, lost_words(began)))
     try:
         examination.announce = call.settings().announce
     except HookError:

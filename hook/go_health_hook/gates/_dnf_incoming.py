@@ -195,10 +195,7 @@ def name_final_paths(examination: Examination, laid: str, goroot: str) -> None:
 
 def made_up(problem: str, settings: Config, deadline: Deadline) -> Examination:
     """Return the examination of an incoming Go that its packages' headers alone show to be broken."""
-    examination = Examination(Subject("incoming"), deadline)
-    examination.announce = settings.announce
-    finding = Finding(FAIL, problem)
-    finding.check = "packages"
-    examination.findings.append(finding)
-    examination.elapsed_s = deadline.elapsed()
-    return examination
+    finding = Finding(FAIL, problem, check="packages")
+    found = Examination(Subject("incoming"), deadline, announce=settings.announce, findings=[finding])
+    found.elapsed_s = deadline.elapsed()
+    return found

@@ -350,7 +350,6 @@ def undecided(gate: str, line: str, kind: str = "running") -> Answer:
     """Return the answer where nothing could be judged, in one line: the update goes on, and that is recorded."""
     from go_health_hook.announce import record
 
-    examination = Examination(Subject(kind), Deadline(0))
-    examination.verdict = Verdict(EXIT_INTERNAL, clean(line, 600))
+    examination = Examination(Subject(kind), Deadline(0), Verdict(EXIT_INTERNAL, clean(line, 600)))
     entry = record.entry(examination, gate, record.VERDICT, time.time())
     return Answer(EXIT_INTERNAL, "", [], [f"{line}. The update goes on"], entry, look=True)

@@ -110,13 +110,11 @@ def recall(staged: Deployment, mark: str, settings: Config, subject: Subject, de
     """Return the refusal of the same commit under the same settings as it was found then, or None."""
     for entry in _entries():
         if entry["checksum"] == staged.checksum and entry["fingerprint"] == mark and entry["lasting"]:
-            examination = Examination(subject, deadline)
-            examination.announce = settings.announce
-            examination.findings = [Finding.from_dict(f) for f in entry["results"]]
-            examination.toolchain = entry["toolchain"]
-            examination.verdict = Verdict(EXIT_BLOCK, clean(entry["reason"], 2000))
-            examination.elapsed_s = deadline.elapsed()
-            return examination
+            verdict = Verdict(EXIT_BLOCK, clean(entry["reason"], 2000))
+            findings = [Finding.from_dict(f) for f in entry["results"]]
+            found = Examination(subject, deadline, verdict, settings.announce, findings, entry["toolchain"])
+            found.elapsed_s = deadline.elapsed()
+            return found
     return None
 
 

@@ -18,7 +18,7 @@ from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, EXIT_
 from go_health_hook.examine import Depth, examine
 from go_health_hook.gates import _going_back, _refused
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, kept, overridden, say, say_override, say_remedies
-from go_health_hook.linux import greenboot, image, rpm_ostree
+from go_health_hook.linux import greenboot, image, rpm_ostree, systemd
 from go_health_hook.policy import Action
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
@@ -237,7 +237,7 @@ def wired(view: View) -> Wired:
         return off
     if not view.pulled_in(BOOT_UNIT):
         return Wired(NOT_WIRED, f"no target wants {BOOT_UNIT}", f"systemctl add-wants multi-user.target {BOOT_UNIT}")
-    if view.first(*(f"{folder}/{greenboot.UNIT}" for folder in greenboot.UNIT_PATH)):
+    if view.first(*(f"{folder}/{greenboot.UNIT}" for folder in systemd.UNIT_PATH)):
         return _greenboot(view)
     return Wired(WIRED, BOOT_UNIT)
 

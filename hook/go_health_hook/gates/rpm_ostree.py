@@ -121,9 +121,8 @@ def _stop(refused: dict[str, Any], settings: Config, call: Call) -> int:
     """Tell that the automatic update would install what was refused; return the gate's exit status."""
     name, reason = clean(refused["name"], 120), clean(refused["reason"], 600)
     override = overridden()
-    examination = Examination(Subject("staged", "/"), Deadline(BUDGET))
-    examination.announce = settings.announce
-    examination.verdict = Verdict(EXIT_BLOCK, f"{name} was refused and is all that waits: {reason}")
+    verdict = Verdict(EXIT_BLOCK, f"{name} was refused and is all that waits: {reason}")
+    examination = Examination(Subject("staged", "/"), Deadline(BUDGET), verdict, settings.announce)
     if not call.dry_run:
         event = record.OVERRIDE if override else record.VERDICT
         publish.publish(examination, GATE, event=event, wait=WAIT_SECONDS)

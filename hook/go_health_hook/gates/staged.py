@@ -86,9 +86,7 @@ def answer(call: Call) -> int:
 
 def _record_fault(settings: Config, line: str) -> None:
     """Keep that nothing was decided, and why, for `status`."""
-    examination = Examination(Subject("staged"), Deadline(0))
-    examination.announce = settings.announce
-    examination.verdict = Verdict(EXIT_INTERNAL, line)
+    examination = Examination(Subject("staged"), Deadline(0), Verdict(EXIT_INTERNAL, line), settings.announce)
     publish.publish(examination, GATE, wait=TELL_SECONDS_AT_SHUTDOWN)
 
 
@@ -169,10 +167,7 @@ class _Gate:
     def _judge(self, subject: Subject, limit: Deadline) -> Examination:
         elsewhere = self._elsewhere(subject)
         if elsewhere:
-            examination = Examination(subject, limit)
-            examination.announce = self.settings.announce
-            examination.nothing = elsewhere
-            return examination
+            return Examination(subject, limit, announce=self.settings.announce, nothing=elsewhere)
         if self.recheck and not self.dry_run:
             kept(lambda: _refused.forget(self.staged.checksum))
         known = None if self.recheck else _refused.recall(self.staged, self.mark, self.settings, subject, limit)

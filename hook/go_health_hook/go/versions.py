@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import functools
+
+from go_health_hook.records import Record
 from go_health_hook.text import clean
 
 LONGEST = 1000  # characters; the longest real ones carry a list of experiments
@@ -12,7 +15,8 @@ _KINDS = {"alpha": 1, "beta": 2, "rc": 3}
 _RELEASE = 9
 
 
-class Version:
+@functools.total_ordering
+class Version(Record):
     """One Go version. Compares as Go's internal/gover does (1.21 < 1.21rc1 < 1.21.0), so 1.27rc2 < 1.27.0 < 1.27.3.
 
     text        the whole of it as it was given, experiments and vendor included
@@ -26,30 +30,23 @@ class Version:
     experiments ("nodwarf5",), or empty
     """
 
-    def __init__(
-        self,
-        text: str,
-        name: str,
-        numbers: tuple[int | None, int | None, int | None],
-        kind: str = "",
-        pre: int = 0,
-        devel: bool = False,
-        vendor: str = "",
-        experiments: tuple[str, ...] = (),
-    ) -> None:
-        self.text = text
-        self.name = name
-        self.major, self.minor, self.patch = numbers
-        self.kind = kind
-        self.devel = devel
-        self.vendor = vendor
-        self.experiments = experiments
-        patch = self.patch
+    text: str
+    name: str
+    numbers: tuple[int | None, int | None, int | None]
+    kind: str = ""
+    pre: int = 0
+    devel: bool = False
+    vendor: str = ""
+    experiments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.major, self.minor, patch = self.numbers
+        self.patch = patch
         # Before 1.21 the first release of a series was called without its .0.
-        if patch is None and not kind and not devel and (self.minor or 0) < 21:
+        if patch is None and not self.kind and not self.devel and (self.minor or 0) < 21:
             patch = 0
-        rank = _RELEASE if patch is not None else _KINDS.get(kind, 0)
-        self._key = (self.major or 0, self.minor or 0, rank, patch or 0, pre)
+        rank = _RELEASE if patch is not None else _KINDS.get(self.kind, 0)
+        self._key = (self.major or 0, self.minor or 0, rank, patch or 0, self.pre)
 
     @property
     def language(self) -> str:
@@ -72,15 +69,6 @@ class Version:
 
     def __lt__(self, other: Version) -> bool:
         return self._key < other._key
-
-    def __le__(self, other: Version) -> bool:
-        return self._key <= other._key
-
-    def __gt__(self, other: Version) -> bool:
-        return self._key > other._key
-
-    def __ge__(self, other: Version) -> bool:
-        return self._key >= other._key
 
     def __hash__(self) -> int:
         return hash(self._key)

@@ -6,11 +6,11 @@ Two programs have this name. greenboot-rs reads its configuration as INI, the ol
 
 from __future__ import annotations
 
-import glob
 import os
 import shlex
 
 from go_health_hook import files
+from go_health_hook.linux import systemd
 from go_health_hook.linux.deployments import Unreadable
 from go_health_hook.run import process
 
@@ -28,21 +28,13 @@ GRUBENV = "/boot/grub2/grubenv"
 # greenboot-rs: "the next boot is of this deployment"; another one that boots is taken for a kernel that did not start.
 NEXT = "greenboot_next_deployment_id"
 MAX_BYTES = 1 << 16
-UNIT_PATH = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 
 
 def is_installed(base: str = "") -> bool:
     """Return whether greenboot judges boots here: its unit is enabled and not masked, and it has our check."""
     if not any(os.path.exists(f"{base}{folder}/{CHECK}") for folder in ("/usr/lib", "/etc")):
         return False
-    links = (f"{base}{folder}/*.{kind}/{UNIT}" for folder in UNIT_PATH for kind in ("wants", "requires"))
-    if not any(os.path.lexists(path) for pattern in links for path in glob.glob(pattern)):
-        return False
-    for folder in UNIT_PATH:
-        path = f"{base}{folder}/{UNIT}"
-        if os.path.lexists(path):
-            return os.path.realpath(path) != "/dev/null" and not is_disabled(base)
-    return False
+    return systemd.is_pulled_in(UNIT, base) and systemd.load_state(UNIT, base) == "loaded" and not is_disabled(base)
 
 
 def is_disabled(base: str = "") -> bool:

@@ -7,7 +7,7 @@ from go_health_hook import files
 from go_health_hook.linux import bus
 from go_health_hook.linux.deployments import GO_PACKAGES, Deployment, State, Unreadable, parse_rpm_ostree
 from go_health_hook.records import Record
-from go_health_hook.text import clean
+from go_health_hook.text import assignments, clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,12 +149,7 @@ def waiting_commits(status: object) -> list[str]:
 def automatic_policy(path: str = SETTINGS) -> str:
     """Return AutomaticUpdatePolicy= of rpm-ostreed.conf in lower case; "none", the default, where nothing is said."""
     policy = "none"
-    section = ""
-    lines = files.head(path, MAX_BYTES).decode("utf-8", "replace").splitlines()
-    for line in map(str.strip, lines):
-        if line.startswith("["):
-            section = line
-        key, equals, value = line.partition("=")
-        if section == "[Daemon]" and equals and key.strip() == "AutomaticUpdatePolicy":
-            policy = value.strip().lower()
+    for _, section, key, value in assignments(files.head(path, MAX_BYTES).decode("utf-8", "replace").splitlines()):
+        if (section, key) == ("Daemon", "AutomaticUpdatePolicy"):
+            policy = value.lower()
     return policy

@@ -10,6 +10,7 @@ import os
 
 from go_health_hook import files as bounded
 from go_health_hook.records import Record
+from go_health_hook.text import assignments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from go_health_hook.deadline import Deadline
     from go_health_hook.run.process import Running
 
+UNIT_PATH = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 BOOTED = "/run/systemd/system"  # sd_booted(3)
 SUFFIXES = (".slice", ".scope", ".service", ".mount", ".socket", ".swap")
 # The settings that limit the CPU: systemd.resource-control(5), systemd.exec(5).
@@ -140,6 +142,24 @@ def who_set(wanted: Iterable[tuple[str, tuple[str, ...]]], deadline: Deadline) -
     return found
 
 
+def load_state(unit: str, base: str = "") -> str:
+    """Return `loaded`, `masked` or `not installed`, by the files below `base`."""
+    for folder in UNIT_PATH:
+        path = f"{base}{folder}/{unit}"
+        if os.path.lexists(path):
+            empty = os.path.islink(path) and os.readlink(path) == "/dev/null"
+            return "masked" if empty or not os.path.getsize(path) else "loaded"
+    return "not installed"
+
+
+def is_pulled_in(unit: str, base: str = "") -> bool:
+    """Return whether a link below `base` has another unit want or require `unit`."""
+    import glob
+
+    links = (f"{base}{folder}/*.{kind}/{unit}" for folder in UNIT_PATH for kind in ("wants", "requires"))
+    return any(os.path.lexists(path) for pattern in links for path in glob.glob(pattern))
+
+
 def control_group(name: str, deadline: Deadline) -> str:
     """The cgroup of a running unit, the system's or else one's own manager's, or "" where systemd does not say."""
     for uid in (None, os.geteuid()):
@@ -175,8 +195,8 @@ def setter(files: Iterable[str], settings: tuple[str, ...]) -> str:
     """The last of a unit's files that gives one of the settings a value; an empty value takes back what came before."""
     found = ""
     for path in files:
-        for line in bounded.head(path, _FILE_MAX).decode("utf-8", "replace").splitlines():
-            key, equals, value = line.partition("=")
-            if equals and key.strip() in settings:
-                found = path if value.strip() else ""
+        lines = bounded.head(path, _FILE_MAX).decode("utf-8", "replace").splitlines()
+        for _, _, key, value in assignments(lines):
+            if key in settings:
+                found = path if value else ""
     return found

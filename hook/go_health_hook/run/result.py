@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 MAX_OUTPUT = 1 << 20
 
 
+def signal_name(number: int) -> str:
+    """Return "SIGKILL" and the like; a real-time signal has its number for a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 class Result(Record):
     """How a program ended. `status` is its exit status, or None when it was killed, cut off or never started.
 
@@ -53,9 +61,5 @@ class Result(Record):
         if self.overflow:
             return f"wrote more than {MAX_OUTPUT >> 10} KiB and was stopped"
         if self.signal is not None:
-            try:
-                name = signal.Signals(self.signal).name
-            except ValueError:
-                name = f"signal {self.signal}"
-            return f"was killed by {name}" + (f": {said}" if said else "")
+            return f"was killed by {signal_name(self.signal)}" + (f": {said}" if said else "")
         return f"exited with status {self.status}" + (f": {said}" if said else "")

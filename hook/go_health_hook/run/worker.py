@@ -14,6 +14,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.errors import HookError
 from go_health_hook.run import log
 from go_health_hook.run.progress import tend
+from go_health_hook.run.result import signal_name
 from go_health_hook.run.scratch import sweep_scratch
 
 TYPE_CHECKING = False
@@ -321,12 +322,7 @@ class Worker:
         if self._status is None:
             return "ended in an unknown way"
         if os.WIFSIGNALED(self._status):
-            number = os.WTERMSIG(self._status)
-            try:
-                name = signal.Signals(number).name
-            except ValueError:
-                name = f"signal {number}"
-            return f"was killed by {name}"
+            return f"was killed by {signal_name(os.WTERMSIG(self._status))}"
         code = os.WEXITSTATUS(self._status)
         return f"ended with status {code}" if code else ""
 
