@@ -136,6 +136,29 @@ def test_staged_go_as_broken_as_the_running_one_is_not_locked(world: World, stan
     assert ("broken in the same way without this update" in said) == lets_go
 
 
+# At shutdown the running Go has a few seconds, which a slow machine does not give it.
+@pytest.mark.parametrize("when", ["", "shutdown"])
+def test_staged_broken_go_stays_refused_where_the_running_one_does_not_answer(world: World, when: str) -> None:
+    assert world.gate()[0] == 1
+    world.running = Finding(TIMEOUT, "had not answered")
+    assert world.gate(*when.split())[0] == 1
+    assert world.ostree.locked
+    world.ostree.stage(C)
+    world.found[C] = Finding(FAIL, "go version is broken")
+    assert world.gate(*when.split())[0] == 1
+    assert world.ostree.locked
+
+
+@pytest.mark.parametrize(("staged_go", "running"), [(FAIL, FAIL), (TIMEOUT, FAIL), (TIMEOUT, TIMEOUT)])
+def test_staged_go_is_compared_with_a_running_one_that_is_broken(
+    world: World, staged_go: Outcome, running: Outcome
+) -> None:
+    world.found[B] = Finding(staged_go, "it is broken")
+    world.running = Finding(running, "it is broken")
+    assert world.gate()[0] == 0
+    assert not world.ostree.locked
+
+
 @pytest.mark.parametrize("when", ["", "shutdown"])
 def test_staged_want_of_time_locks_nothing(world: World, when: str) -> None:
     world.found[B] = Finding(TIMEOUT, "had not answered", ground=NOT_JUDGED)

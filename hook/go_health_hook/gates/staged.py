@@ -20,7 +20,7 @@ from go_health_hook.linux import image, zincati
 from go_health_hook.policy import Action
 from go_health_hook.subject import Subject
 from go_health_hook.text import clean
-from go_health_hook.verdict import Examination, Verdict
+from go_health_hook.verdict import TIMEOUT, Examination, Verdict
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired, add_to_image
 
 TYPE_CHECKING = False
@@ -191,7 +191,11 @@ class _Gate:
         seconds = CONTROL_SECONDS_AT_SHUTDOWN if self.at_shutdown else self.budget
         running = examine(Subject(), self.settings, Deadline(seconds, ceiling=seconds))
         policy.settle(running, policy.Case())
-        case.standing = frozenset(f.check for f in running.findings if f.blocks)
+        # That the running Go does not answer is nothing in common with a staged one that is proven broken.
+        proven = {f.check for f in examination.findings if f.status != TIMEOUT}
+        case.standing = frozenset(
+            f.check for f in running.findings if f.blocks and (f.status != TIMEOUT or f.check not in proven)
+        )
         late = decision.verdict.exit_status == EXIT_TIMEOUT
         if late and self.at_shutdown and (running.verdict.exit_status == EXIT_TIMEOUT or running.not_judged):
             case.powerless = "the running Go did not answer in time either: the machine is slow"
