@@ -52,6 +52,7 @@ def examined(kind: str = "running", **statuses: Any) -> Examination:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A place for all that a gate writes, and a configuration that names a GOROOT which is not there."""
     monkeypatch.setattr(record, "DIRECTORY", f"{tmp_path}/lib")
+    monkeypatch.setattr(record, "HELD", f"{tmp_path}/held")
     monkeypatch.setattr(motd, "PATH", f"{tmp_path}/motd")
     monkeypatch.setattr(journal, "SOCKET", f"{tmp_path}/no-journal")
     monkeypatch.setattr(override, "FILE", f"{tmp_path}/lib/override.json")

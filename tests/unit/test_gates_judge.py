@@ -373,7 +373,7 @@ def test_call_afterwards_looks_only_at_what_has_changed(machine: Path, forks: li
 def test_call_empty_transaction_ends_what_was_held_back(machine: Path, moment: str) -> None:
     (machine / "hook.conf").write_text("[announce]\njournal = no\n[toolchain]\ngoroot = /nonexistent\n")
     assert ask(machine, transaction({"hello": "U"})).message
-    held = machine / "lib" / record.HELD
+    held = machine / "held"
     assert list(recorded(machine)["blocks"]) == ["dnf5"] and held.read_text() == "dnf5\n"
     if moment == "resolved":
         assert not ask(machine, transaction({"hello": "U"}), moment).message

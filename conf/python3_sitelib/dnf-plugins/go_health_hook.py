@@ -26,7 +26,7 @@ LETTERS = {
     dnf.transaction.PKG_OBSOLETED: "O",
 }
 GATE = "/usr/libexec/go-health-hook/gate"
-HELD = "/var/lib/go-health-hook/held"
+HELD = "/run/go-health-hook/held"
 VETOES = (1, 3)
 SECONDS = 120  # the last resort: the gate keeps to its budget by itself
 logger = logging.getLogger("dnf.plugin")

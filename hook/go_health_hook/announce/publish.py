@@ -41,6 +41,7 @@ class Places:
     def __init__(self, root: str = "/", metrics_directory: str = "") -> None:
         base = root.rstrip("/")
         self.state = base + record.DIRECTORY
+        self.held = base + record.HELD
         self.motd = base + motd.PATH
         # Where systemd does not run there is no journal to miss (sd_booted(3)).
         self.journal = base + journal.SOCKET if os.path.isdir(f"{base}/run/systemd/system") else ""
@@ -100,7 +101,7 @@ def refresh(
 def write_files(state: dict[str, Any], announce: Mapping[str, Any], places: Places) -> list[str]:
     """Write the message at login and the metrics of a state; return a line for each that could not be written."""
     now = time.time()
-    troubles = attempt("record", lambda: record.mark(state, places.state))
+    troubles = attempt("record", lambda: record.mark(state, places.held))
     troubles += attempt("motd", lambda: motd.write(state, now, places.motd, announce["motd"]))
     if places.metrics:
         return troubles + attempt("metrics", lambda: metrics.write(state, now, places.metrics, places.metrics_link))

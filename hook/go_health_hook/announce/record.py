@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/var/lib/go-health-hook"
 NAME = "state.json"
-# The names of the gates that hold something back; there while one does. What dnf starts at every command reads it.
-HELD = "held"
+# The names of the gates that hold something back; there while one does. dnf reads it at every command, so it is in
+# memory: a disk may not answer. After a boot it is there again with the next announcement.
+HELD = "/run/go-health-hook/held"
 MAX_BYTES = 1 << 20
 MAX_GATES = 16
 MAX_HISTORY = 50
@@ -254,13 +255,14 @@ def update(
         raise StateError(f"{error.filename or directory}: {error.strerror}") from None
 
 
-def mark(state: dict[str, Any], directory: str) -> None:
-    """Write which gates hold something back, or remove that where none does. Raises OSError."""
+def mark(state: dict[str, Any], path: str) -> None:
+    """Write to `path` which gates hold something back, or remove it where none does. Raises OSError."""
     if state["blocks"]:
-        files.replace(f"{directory}/{HELD}", f"{' '.join(sorted(state['blocks']))}\n")
+        files.make_directory(os.path.dirname(path))
+        files.replace(path, f"{' '.join(sorted(state['blocks']))}\n")
     else:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{directory}/{HELD}")
+            os.unlink(path)
 
 
 @contextlib.contextmanager
