@@ -221,3 +221,12 @@ def test_package_file_is_seen_where_a_link_of_goroot_has_it() -> None:
     package = Twin(["/usr/share/golang/VERSION", "/usr/share/golang/src/a.go", "/usr/share/golang/srcs"], [0, 0, 0])
     package.see_as({"/usr/share/golang/VERSION": f"{HOME}/VERSION", "/usr/share/golang/src": f"{HOME}/src"})
     assert package.files == [f"{HOME}/VERSION", f"{HOME}/src/a.go", "/usr/share/golang/srcs"]
+
+
+def test_worst_answer_is_the_one_that_is_recorded() -> None:
+    sound, other = Answer(entry={"not_judged": []}), Answer(entry={"not_judged": ["stdlib"]})
+    fault, veto = Answer(4, entry={"not_judged": []}), Answer(1, "broken", entry={"not_judged": []})
+    assert _dnf_incoming.worst([sound, other]) is other
+    assert _dnf_incoming.worst([sound, other, fault]) is fault
+    assert _dnf_incoming.worst([sound, other, fault, veto]) is veto
+    assert _dnf_incoming.worst([sound]) is sound

@@ -25,11 +25,17 @@ SEARCH_SECONDS = 20.0
 
 
 def worst(answers: Sequence[Answer]) -> Answer:
-    """Return the first answer that is a veto, else the first that was not decided, else the first.
+    """Return the first answer that is a veto, else the first that was not decided or judged, else the first.
 
     It gets the notes of all.
     """
-    chosen = next((a for a in answers if a.message), None) or next((a for a in answers if a.status), answers[0])
+    ranks = (
+        [a for a in answers if a.message],
+        [a for a in answers if a.status],
+        [a for a in answers if a.entry and a.entry["not_judged"]],
+        answers,
+    )
+    chosen = next(some[0] for some in ranks if some)
     chosen.notes = [note for answer in answers for note in answer.notes]
     chosen.said = list(dict.fromkeys(line for answer in answers for line in answer.said))
     chosen.look = any(answer.look for answer in answers)
