@@ -50,6 +50,8 @@ class Case(NamedTuple):
 NOT_WRITABLE = r"(chmod -R go-w [^;]+)"
 READABLE = r"(chmod -R o\+rX [^;]+)"
 SILENT = r"set (\w+ = advisory) in \[checks\]"
+UNPACKED = r"(remove \S+) first, then unpack the archive of one release there"
+MOVED = r"(put one that only root can change in /usr/local or /opt)"
 NAMED = r"(?:Go in|starts Go in) (\S+?):? (?:name that|is not judged)"
 
 CASES: dict[str, Case] = {}

@@ -151,6 +151,13 @@ def cured(world: World, case: Case, hook: str, lines: str) -> str:
         world.write("/etc/go-health-hook.conf", f"[checks]\n{remedy}\n")
     elif remedy.startswith("/"):
         world.write("/etc/go-health-hook.conf", f"[toolchain]\ngoroot = {remedy}\n")
+    elif remedy.startswith("remove "):
+        place = remedy.split(" ")[1]
+        run("umount", "-l", place, check=True)
+        world.shell(f"rm -rf {place}")
+        world.unpack(place)
+    elif remedy.startswith("put one "):
+        world.write("/etc/go-health-hook.conf", f"[toolchain]\ngoroot = {world.unpack('/opt/of-root')}\n")
     elif remedy.startswith("GOTOOLCHAIN="):
         world.go_env(f"{remedy}\n")
     else:
