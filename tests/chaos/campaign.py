@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tests.dnf.machines import machine
@@ -202,18 +203,22 @@ def main() -> int:
     """Run the campaign and print its counts."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 900.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else int.from_bytes(os.urandom(4), "big")
-    chance = random.Random(seed)
     print(f"seed {seed}", flush=True)
     done: collections.Counter[str] = collections.Counter()
     wrong: collections.Counter[str] = collections.Counter()
     end = time.monotonic() + seconds
-    with machines() as found:
+
+    def repeat(m: Machine, program: str) -> None:
+        chance = random.Random(f"{seed} {program}")
         while time.monotonic() < end:
-            m, program = chance.choice(found)
             fault = chance.choice(list(FAULTS))
             found_wrong = one(m, program, fault, chance)
             done[fault] += MISSED not in found_wrong
             wrong.update(found_wrong)
+
+    with machines() as found, ThreadPoolExecutor(len(found)) as pool:
+        for future in [pool.submit(repeat, m, program) for m, program in found]:
+            future.result()
     print(f"{sum(done.values())} faults: " + ", ".join(f"{fault} {count}" for fault, count in sorted(done.items())))
     kinds = ("vetoed", "vetoed afterwards", "hung", "late", "state lost", "leftovers")
     print(", ".join(f"{kind}: {wrong[kind]}" for kind in kinds) + f" ({wrong[MISSED]} more came too late to hit)")
