@@ -329,3 +329,12 @@ def test_a_worker_reports_its_own_bug() -> None:
     (message,) = worker.messages(Deadline(LONG))
     worker.close()
     assert message[0] == "bug" and "RuntimeError: mine" in message[1]
+
+
+def test_wider_view_shows_folders_that_programs_may_lie_in(tmp_path: Path) -> None:
+    shown = Sandbox(paths=["/opt/go"]).wider().paths
+    assert shown[0] == "/opt/go"
+    assert "/etc" in shown
+    assert not {"/usr", "/root", "/run", "/tmp", "/var", "/proc"} & set(shown)
+    other = Sandbox(str(tmp_path))
+    assert other.wider() is other

@@ -231,6 +231,22 @@ def wrapper_in_the_place_of_go(world: World) -> None:
     world.write(goroot / "bin/go", script, 0o755)
 
 
+@case("https://docs.brew.sh/Homebrew-on-Linux: programs are started through a loader outside /usr", NOT_JUDGED, True,
+      says=("worked at a second try",))  # fmt: skip
+def interpreter_outside_usr(world: World) -> None:
+    wrapper_in_the_place_of_go(world)
+    world.shell("mkdir -p /opt/linuxbrew/bin; cp /bin/sh /opt/linuxbrew/bin/sh")
+    go = Path("/usr/local/go/bin/go")
+    world.write(go, go.read_text().replace("#!/bin/sh", "#!/opt/linuxbrew/bin/sh", 1), 0o755)
+
+
+@case("a disk that was full: the tools were moved and linked", HEALTHY, True)
+def tools_linked_from_elsewhere(world: World) -> None:
+    goroot = world.unpack()
+    world.shell(f"mkdir -p /opt/big; mv {goroot}/pkg/tool/linux_amd64 /opt/big/tools")
+    world.link(f"{goroot}/pkg/tool/linux_amd64", "/opt/big/tools")
+
+
 @case("a wrapper in the place of the go command that reads settings of the house", NOT_JUDGED, True,
       says=("the check's view has no /etc/golang/house.sh",))  # fmt: skip
 def wrapper_that_reads_settings(world: World) -> None:

@@ -133,7 +133,7 @@ def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -
     why = control.sent(result) or context.shared("control", lambda: control.excuse(context.deadline))
     quick = result.elapsed_s < REPEATED
     if not why and quick and result.repeat is not None and result.repeat().ok:
-        why = "the same command worked at a second try"
+        why = "the same command worked at a second try, with more of this machine in its view"
     if why:
         remedy = "look after the machine, and judge Go by hand: go-health-hook"
         return not_judged(f"{summary}, but {why}", remedy, "machine", evidence)

@@ -206,7 +206,8 @@ class Toolchain:
     def _outside_usr(self) -> list[str]:
         """GOROOT, and what links in it lead to, where the sandbox's /usr does not have it."""
         paths = [] if self.goroot.startswith("/usr/") else [self.goroot]
-        for name in ("bin", "bin/go", "bin/gofmt", "src", "pkg", "pkg/tool", "lib"):
+        tools = os.path.relpath(self.tools, self.goroot)
+        for name in ("bin", "bin/go", "bin/gofmt", "src", "pkg", "pkg/tool", tools, f"{tools}/compile", "lib"):
             try:
                 real = self.subject.realpath(f"{self.goroot}/{name}")
             except OSError:

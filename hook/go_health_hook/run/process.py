@@ -74,7 +74,7 @@ class Running:
         self.max_output = max_output
         self.result = Result(argv)
         if sandbox is not None:
-            self.result.repeat = lambda: run(argv, deadline, env=env, sandbox=sandbox, max_output=max_output)
+            self.result.repeat = lambda: run(argv, deadline, env=env, sandbox=sandbox.wider(), max_output=max_output)
         self.started = time.monotonic()
         self._start()
 

@@ -26,7 +26,7 @@ def signal_name(number: int) -> str:
 class Result(Record):
     """How a program ended. `status` is its exit status, or None when it was killed, cut off or never started.
 
-    `repeat` runs a toolchain's program once more, the same way; None for other programs.
+    `repeat` runs a toolchain's program once more, in a view of more of the machine; None for other programs.
     """
 
     argv: Sequence[str]

@@ -30,6 +30,11 @@ MAX_PROCESSES = 4096
 MAX_PROCESSES_SHARED = 32768
 MAX_TMP = 1 << 30
 
+# What no view shows of the top of a machine: what it has of its own, sockets, data, and disks that may not answer.
+KEPT_OUT = (
+    *("bin", "boot", "dev", "lib", "lib32", "lib64", "libx32", "lost+found", "media", "mnt"),
+    *("proc", "root", "run", "sbin", "sys", "tmp", "usr", "var"),
+)
 # What a toolchain's environment places in the view's own /tmp; without a view a directory of the run's takes its place.
 TEMPORARY = ("TMPDIR", "GOPATH", "GOCACHE")
 
@@ -56,6 +61,17 @@ class Sandbox(Record):
     def needs_view(self) -> bool:
         """Whether its programs make sense only in a view of their own."""
         return self.root != "/" or any(source != target for source, target in self.binds)
+
+    def wider(self) -> Sandbox:
+        """Return a view that also has the folders at the top of this machine in which programs and libraries may lie.
+
+        What a Go links to or is started through may lie outside /usr, as with Homebrew and Nix. Another root's is as
+        it is.
+        """
+        if self.needs_view:
+            return self
+        folders = [f"/{name}" for name in os.listdir("/") if name not in KEPT_OUT and os.path.isdir(f"/{name}")]
+        return Sandbox(self.root, self.binds, self.helpers, self.writable, [*self.paths, *folders])
 
 
 class _Host:

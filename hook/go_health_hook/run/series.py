@@ -51,11 +51,13 @@ def run_series(
         words = " ".join(_quoted(word) for word in command if word is not command[0] or not unset)
         script += _step(f"{unset} exec {words} </dev/null", mark)
     alone = [partial(_run_alone, command, deadline, env, sandbox) for command in commands]
+    again = [partial(_repeat, command, deadline, env, sandbox) for command in commands]
     if held is not None:
         exports = " ".join(f"export {name}={_quoted(value)};" for name, value in held.env.items())
         script += _step(f"{exports} exec {' '.join(_quoted(word) for word in held.argv)}", mark)
         commands = [*commands, held.argv]
         alone.append(partial(_run_alone, held.argv, deadline, {**env, **held.env}, sandbox, held.until))
+        again.append(partial(_repeat, held.argv, deadline, {**env, **held.env}, sandbox, held.until))
     whole = run(["/bin/sh", "-c", script], deadline, env=env, sandbox=sandbox, until=held.until if held else None)
     if not whole.timed_out and not whole.overflow and mark.encode() not in whole.stdout:
         # No shell in that root: one by one, then.
@@ -64,7 +66,7 @@ def run_series(
     results: list[Result] = []
     for i, command in enumerate(commands):
         result = Result(command)
-        result.repeat = alone[i]
+        result.repeat = again[i]
         result.sandbox, result.elapsed_s = whole.sandbox, whole.elapsed_s
         result.stdout = out[i][0] if i < len(out) else b""
         result.stderr = err[i][0] if i < len(err) else b""
@@ -100,6 +102,16 @@ def _run_alone(
         return run(command, deadline, env=env, sandbox=sandbox, until=until)
     unset = command[0][1:].split()
     return run(command[1:], deadline, env={k: v for k, v in env.items() if k not in unset}, sandbox=sandbox)
+
+
+def _repeat(
+    command: Sequence[str],
+    deadline: Deadline,
+    env: dict[str, str],
+    sandbox: Sandbox,
+    until: Callable[[bytes], bool] | None = None,
+) -> Result:
+    return _run_alone(command, deadline, env, sandbox.wider(), until)
 
 
 def _quoted(word: str) -> str:
