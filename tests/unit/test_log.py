@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +70,18 @@ def test_log_command_without_an_answer_reaches_the_journal(syslog: socket.socket
     assert "/bin/sleep 1000 did not answer within 0." in message
 
 
-def is_sleeping(pid: int) -> bool:
-    """Whether a child has become the program already."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"/bin/sleep\0")
-    except OSError:
-        return False
+def commands(pids: Iterable[int]) -> list[str]:
+    """The command lines of these processes; empty for one that starts its program just now."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip())
+    return found
 
 
 def test_log_worker_that_is_ended_tells_what_it_waits_for(syslog: socket.socket) -> None:
     worker = Worker(lambda send: send(process.run(["/bin/sleep", "1000"], Deadline(1000)).ok))
-    while not any(is_sleeping(pid) for pid in process.children(worker.pid)):
+    while "/bin/sleep 1000" not in commands(process.children(worker.pid)):
         pass
     assert [*worker.messages(Deadline(0.05))] == []
     worker.close()
