@@ -295,13 +295,13 @@ class Worker:
             return
         os.close(self._fd)
         self._fd = -1
+        if self.late and not self.finished and not self.outlive:
+            _tell_unanswered(self.pid)  # before it sees its caller gone, and ends what it waits for by itself
         os.close(self._life)
         self._hang_up()
         if not self.finished:
             if self.outlive:
                 return
-            if self.late:
-                _tell_unanswered(self.pid)
             kill_tree(self.pid)
             if self.late:
                 # By another worker that nobody waits for: a place may be on a disk that does not answer.
