@@ -200,6 +200,12 @@ def samples(text: str) -> dict[tuple[str, str], float]:
     return found
 
 
+def test_the_message_drives_no_terminal_whatever_the_state_holds() -> None:
+    state = state_of(("dnf5", "fail", NOW))
+    state["blocks"]["dnf5"].update(gate="\x1b]0;x\x07", reason="\x1b[2Jgone\u202e", remedy="type\rthis")
+    assert all(line.isprintable() for line in motd.text(state, NOW).splitlines())
+
+
 def test_metrics_are_what_the_state_says() -> None:
     state = state_of(("dnf5", "fail", NOW), ("dnf5", "fail", NOW + DAY))
     record.take(state, record.entry(examined("error"), "staged", record.VERDICT, NOW + HOUR))

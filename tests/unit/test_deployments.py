@@ -61,7 +61,7 @@ def test_no_deployments_is_an_answer() -> None:
     assert deployments.parse_ostree("No deployments.\n") == []
 
 
-@pytest.mark.parametrize("text", ["", "error: opendir", "* debian 1234.0\n", "\0\0"])
+@pytest.mark.parametrize("text", ["", "error: opendir", "* debian 1234.0\n", "\0\0", "\udcff"])
 def test_ostree_status_without_any_deployment_is_not_understood(text: str) -> None:
     with pytest.raises(Unreadable):
         deployments.parse_ostree(text)

@@ -11,7 +11,7 @@ import os
 
 from go_health_hook import files
 from go_health_hook.announce import journal, record
-from go_health_hook.text import span, when, wrap
+from go_health_hook.text import clean, span, when, wrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _remedied(line: str, remedy: str) -> list[str]:
 
 
 def _wrap(line: str) -> list[str]:
-    return ("  " + wrap(line, WIDTH, 4)).split("\n")
+    return ("  " + wrap(clean(line, 2000), WIDTH, 4)).split("\n")
 
 
 def write(state: dict[str, Any], now: float, path: str = PATH, wanted: bool = True) -> None:

@@ -140,8 +140,9 @@ def parse_ostree(text: str) -> list[Deployment]:
                 )
         elif line.startswith("    Version: ") and found:
             found[-1].version = clean(line[len("    Version: ") :], 80)
-    if not found and first_line(text.encode()) != "No deployments.":
-        raise Unreadable(f"no deployment in {first_line(text.encode(), 120) or 'an empty answer'!r}")
+    said = first_line(text.encode("utf-8", "backslashreplace"), 120)
+    if not found and said != "No deployments.":
+        raise Unreadable(f"no deployment in {said or 'an empty answer'!r}")
     return found
 
 
