@@ -95,8 +95,10 @@ def test_gomaxprocs_quota_of_a_parent_is_no_blind_probe(tmp_path: Path) -> None:
         ("see /etc/house.conf.", ["/etc/house.conf"]),
         ("cat: '/etc/x y'", ["/etc/x"]),
         ("\t/root/go/src/runtime/panic.go:1101 +0x71", []),
+        ('x.go:5:3: //go:linkname only allowed in Go files that import "unsafe"', []),
+        ("x.go:5:3: misplaced directive, see https://go.dev", []),
     ],
 )
 def test_excuse_takes_no_position_in_a_trace_for_a_file_that_is_missing(said: str, paths: list[str]) -> None:
-    """It names a source of whoever built the program."""
+    """It names a source of whoever built the program. Nor does it take a directive of the compiler's for one."""
     assert re.findall(_remedies.PATH, said) == paths

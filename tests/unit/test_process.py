@@ -338,3 +338,17 @@ def test_wider_view_shows_folders_that_programs_may_lie_in(tmp_path: Path) -> No
     assert not {"/usr", "/root", "/run", "/tmp", "/var", "/proc"} & set(shown)
     other = Sandbox(str(tmp_path))
     assert other.wider() is other
+
+
+def test_repeat_without_a_wider_view_runs_in_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that cannot be shown proves nothing about the program, and nothing in its favour."""
+    if not sandboxes.host().bwrap:
+        pytest.skip("bubblewrap is not installed")
+    unseen = Sandbox(binds=[("/proc/nothing", "/proc/nothing")])
+    monkeypatch.setattr(Sandbox, "wider", lambda self: unseen)
+    command = ["/bin/sh", "-c", "exit 3"]
+    alone = run(command, Deadline(LONG), sandbox=Sandbox())
+    (one,) = run_series([command], Deadline(LONG), env={}, sandbox=Sandbox())
+    for result in (alone, one):
+        assert result.status == 3
+        assert result.repeat is not None and result.repeat().status == 3

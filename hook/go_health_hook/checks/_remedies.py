@@ -142,8 +142,9 @@ def excuse(context: Context, summary: str, result: Result, evidence: Evidence) -
 
 # What a view has besides the toolchain, and paths in what a program says.
 SHOWN = (*SYSTEM, *ETC, "/proc", "/dev", "/sys/fs/cgroup", "/tmp")
-# A position in a trace, FILE:LINE, names a source of whoever built the program, which need not be here.
-PATH = r"(?<![\w./])/[\w.+@/-]*[\w+@/-](?![\w+@/-]|[.]\w|:\d)"
+# A position in a trace, FILE:LINE, names a source of whoever built the program, which need not be here. Two
+# slashes begin a directive or a comment of Go's, or an address.
+PATH = r"(?<![\w./])/(?!/)[\w.+@/-]*[\w+@/-](?![\w+@/-]|[.]\w|:\d)"
 # A program that failed within so many seconds gets a second try.
 REPEATED = 5.0
 # What programs say where the machine lacks something (strerror(3) and the Go runtime's words).

@@ -74,7 +74,7 @@ class Running:
         self.max_output = max_output
         self.result = Result(argv)
         if sandbox is not None:
-            self.result.repeat = lambda: run(argv, deadline, env=env, sandbox=sandbox.wider(), max_output=max_output)
+            self.result.repeat = lambda: run_wider(argv, deadline, env=env, sandbox=sandbox, max_output=max_output)
         self.started = time.monotonic()
         self._start()
 
@@ -355,6 +355,17 @@ def start(argv: Sequence[str], deadline: Deadline, **options: Any) -> Running:
 def run(argv: Sequence[str], deadline: Deadline, **options: Any) -> Result:
     """Run `argv` to its end or the deadline's (options: see Running); the Result says it all. Raises Unsandboxed."""
     return Running(argv, deadline, **options).wait()
+
+
+def run_wider(argv: Sequence[str], deadline: Deadline, *, sandbox: Sandbox, **options: Any) -> Result:
+    """Run `argv` in a view of more of the machine, or in its own where such a view cannot be made. Raises Unsandboxed.
+
+    A folder that bubblewrap cannot show, as one with a dead mount below it, says nothing about the program.
+    """
+    try:
+        return run(argv, deadline, sandbox=sandbox.wider(), **options)
+    except Unsandboxed:
+        return run(argv, deadline, sandbox=sandbox, **options)
 
 
 def _cannot_start(helper: str, error: Exception) -> Unsandboxed:

@@ -8,7 +8,7 @@ from functools import partial
 
 from go_health_hook.records import Record
 from go_health_hook.run import log
-from go_health_hook.run.process import run
+from go_health_hook.run.process import run, run_wider
 from go_health_hook.run.result import Result
 from go_health_hook.run.sandbox import Sandbox, host
 
@@ -51,13 +51,14 @@ def run_series(
         words = " ".join(_quoted(word) for word in command if word is not command[0] or not unset)
         script += _step(f"{unset} exec {words} </dev/null", mark)
     alone = [partial(_run_alone, command, deadline, env, sandbox) for command in commands]
-    again = [partial(_repeat, command, deadline, env, sandbox) for command in commands]
+    again = [partial(_run_alone, command, deadline, env, sandbox, runner=run_wider) for command in commands]
     if held is not None:
         exports = " ".join(f"export {name}={_quoted(value)};" for name, value in held.env.items())
         script += _step(f"{exports} exec {' '.join(_quoted(word) for word in held.argv)}", mark)
         commands = [*commands, held.argv]
-        alone.append(partial(_run_alone, held.argv, deadline, {**env, **held.env}, sandbox, held.until))
-        again.append(partial(_repeat, held.argv, deadline, {**env, **held.env}, sandbox, held.until))
+        last = (held.argv, deadline, {**env, **held.env}, sandbox, held.until)
+        alone.append(partial(_run_alone, *last))
+        again.append(partial(_run_alone, *last, runner=run_wider))
     whole = run(["/bin/sh", "-c", script], deadline, env=env, sandbox=sandbox, until=held.until if held else None)
     if not whole.timed_out and not whole.overflow and mark.encode() not in whole.stdout:
         # No shell in that root: one by one, then.
@@ -97,21 +98,12 @@ def _run_alone(
     env: dict[str, str],
     sandbox: Sandbox,
     until: Callable[[bytes], bool] | None = None,
+    runner: Callable[..., Result] = run,
 ) -> Result:
     if not command[0].startswith("-"):
-        return run(command, deadline, env=env, sandbox=sandbox, until=until)
+        return runner(command, deadline, env=env, sandbox=sandbox, until=until)
     unset = command[0][1:].split()
-    return run(command[1:], deadline, env={k: v for k, v in env.items() if k not in unset}, sandbox=sandbox)
-
-
-def _repeat(
-    command: Sequence[str],
-    deadline: Deadline,
-    env: dict[str, str],
-    sandbox: Sandbox,
-    until: Callable[[bytes], bool] | None = None,
-) -> Result:
-    return _run_alone(command, deadline, env, sandbox.wider(), until)
+    return runner(command[1:], deadline, env={k: v for k, v in env.items() if k not in unset}, sandbox=sandbox)
 
 
 def _quoted(word: str) -> str:
