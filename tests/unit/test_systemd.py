@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from go_health_hook.linux.systemd import CPUS, QUOTA, group_of, setter, unit_of
+from go_health_hook.linux.systemd import CPUS, QUOTA, group_of, load_state, setter, unit_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +57,13 @@ def test_the_last_file_that_sets_it_counts(tmp_path: Path) -> None:
     files[3].write_text("[Slice]\nCPUQuota=\n")
     assert setter([*names, str(files[3])], QUOTA) == ""
     assert setter(["/nonexistent", str(tmp_path)], QUOTA) == ""
+
+
+def test_load_state_passes_over_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    """As an image leaves one in /etc that no longer brings the unit, or has it elsewhere."""
+    for folder in ("etc", "usr/lib"):
+        (tmp_path / folder / "systemd/system").mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/a.service").symlink_to(tmp_path / "gone")
+    assert load_state("a.service", str(tmp_path)) == "not installed"
+    (tmp_path / "usr/lib/systemd/system/a.service").write_text("[Service]\n")
+    assert load_state("a.service", str(tmp_path)) == "loaded"

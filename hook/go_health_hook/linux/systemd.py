@@ -143,12 +143,15 @@ def who_set(wanted: Iterable[tuple[str, tuple[str, ...]]], deadline: Deadline) -
 
 
 def load_state(unit: str, base: str = "") -> str:
-    """Return `loaded`, `masked` or `not installed`, by the files below `base`."""
+    """Return `loaded`, `masked` or `not installed`, by the files below `base`; a link that leads nowhere is none."""
     for folder in UNIT_PATH:
         path = f"{base}{folder}/{unit}"
-        if os.path.lexists(path):
-            empty = os.path.islink(path) and os.readlink(path) == "/dev/null"
-            return "masked" if empty or not os.path.getsize(path) else "loaded"
+        if os.path.islink(path) and os.readlink(path) == "/dev/null":
+            return "masked"
+        try:
+            return "loaded" if os.path.getsize(path) else "masked"
+        except OSError:
+            continue
     return "not installed"
 
 
