@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from go_health_hook.examine import severities
 from go_health_hook.go.toolchain import Toolchain
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux.cgroup_chain import Chain
+from go_health_hook.run import control
+from go_health_hook.run.result import Result
 from go_health_hook.subject import Subject
 from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS
 
@@ -102,3 +105,12 @@ def test_gomaxprocs_quota_of_a_parent_is_no_blind_probe(tmp_path: Path) -> None:
 def test_excuse_takes_no_position_in_a_trace_for_a_file_that_is_missing(said: str, paths: list[str]) -> None:
     """It names a source of whoever built the program. Nor does it take a directive of the compiler's for one."""
     assert re.findall(_remedies.PATH, said) == paths
+
+
+@pytest.mark.parametrize(
+    ("number", "blamed"),
+    [(signal.SIGSEGV, True), (signal.SIGABRT, True), (signal.SIGSYS, False), (signal.SIGXCPU, False)],
+)
+def test_control_blames_a_program_for_its_own_crash_alone(number: signal.Signals, blamed: bool) -> None:
+    """SIGSYS comes from a filter of system calls, as SystemCallArchitectures= has one for a 32-bit Go."""
+    assert (control.sent(Result(["go"], signal=number)) == "") is blamed

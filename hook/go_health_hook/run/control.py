@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SECONDS = 3.0  # the longest that the control may take
 LEAST = 0.2  # with less time left there is no control, and so no blame
 # A program that fails by itself dies of one of these; the others are sent, by somebody or by the kernel's OOM killer.
-CRASHES = (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS)
+CRASHES = (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV)
 # What a Go program may need: the runtime reserves address space that it never touches.
 NEEDED = {
     "address space": (resource.RLIMIT_AS, 4 << 30),
@@ -62,6 +62,8 @@ def sent(result: Result) -> str:
         return ""
     if number == signal.SIGKILL:
         return "it was killed by SIGKILL, as the kernel does where memory is short"
+    if number == signal.SIGSYS:
+        return "it was killed by SIGSYS: system calls of its kind are denied here (SystemCallArchitectures=, seccomp)"
     if number not in CRASHES:
         return "it was ended by a signal that a program does not send itself"
     return ""
