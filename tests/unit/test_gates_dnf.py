@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from go_health_hook.gates import _dnf_transaction, dnf5
-from go_health_hook.gates._dnf_transaction import Item, Transaction, is_automatic
+from go_health_hook.gates._dnf_transaction import Item, Transaction, asks_for_all, is_automatic
 from go_health_hook.linux import rpmfile
 
 HOOK = Path(_dnf_transaction.__file__).parents[2]
@@ -45,6 +45,26 @@ def test_an_updater_with_a_terminal_is_automatic_by_its_name_alone(words: list[s
         os.kill(pid, 9)
         os.waitpid(pid, 0)
         os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("words", "all_updates"),
+    [
+        (["dnf5", "-y", "upgrade", "--exclude=golang*"], True),
+        (["/usr/bin/python3", "/usr/bin/dnf", "update"], True),
+        (["dnf", "system-upgrade", "download", "--releasever=44"], True),
+        (["/usr/bin/dnf5", "automatic", "--timer"], True),
+        (["dnf5daemon-server"], True),
+        (["dnf", "install", "vim"], False),
+        (["dnf", "upgrade", "vim"], False),
+        (["dnf5", "remove", "vim"], False),
+    ],
+)
+def test_updater_with_nothing_to_do_ends_a_block_if_it_asks_for_all(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], all_updates: bool
+) -> None:
+    monkeypatch.setattr(_dnf_transaction, "_words", lambda pid: words)
+    assert asks_for_all(1) is all_updates
 
 
 def test_an_updater_that_is_gone_is_a_persons() -> None:

@@ -370,7 +370,9 @@ def test_call_afterwards_looks_only_at_what_has_changed(machine: Path, forks: li
 
 @pytest.mark.root
 @pytest.mark.parametrize("moment", ["resolved", "prepare"])
-def test_call_empty_transaction_ends_what_was_held_back(machine: Path, moment: str) -> None:
+def test_call_empty_transaction_ends_what_was_held_back(
+    machine: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (machine / "hook.conf").write_text("[announce]\njournal = no\n[toolchain]\ngoroot = /nonexistent\n")
     assert ask(machine, transaction({"hello": "U"})).message
     held = machine / "held"
@@ -378,6 +380,10 @@ def test_call_empty_transaction_ends_what_was_held_back(machine: Path, moment: s
     if moment == "resolved":
         assert not ask(machine, transaction({"hello": "U"}), moment).message
         assert list(recorded(machine)["blocks"]) == ["dnf5"], "it is judged before it is installed"
+    monkeypatch.setattr(_dnf, "asks_for_all", lambda pid: False)
+    assert not ask(machine, transaction({}), moment).message
+    assert list(recorded(machine)["blocks"]) == ["dnf5"], "it is offered still"
+    monkeypatch.setattr(_dnf, "asks_for_all", lambda pid: True)
     assert not ask(machine, transaction({}), moment).message
     assert recorded(machine)["blocks"] == {} and not held.exists()
 

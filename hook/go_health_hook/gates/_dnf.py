@@ -15,6 +15,7 @@ from go_health_hook.deadline import Clock, Deadline, ceiling_of
 from go_health_hook.errors import EXIT_USAGE, BadInput, HookError
 from go_health_hook.gates import _dnf_after as afterwards
 from go_health_hook.gates._dnf_judge import LONGER, MOST_SECONDS, REMEDY, Answer, Survey, Task, more_seconds, undecided
+from go_health_hook.gates._dnf_transaction import asks_for_all
 from go_health_hook.records import Record
 from go_health_hook.run.worker import LOOK, Died, Gone, Worker, bounded, stay
 
@@ -48,7 +49,7 @@ def answer(gate: str, call: Call, transaction: Callable[[int], Transaction]) -> 
     """Return the answer to `gate GATE MOMENT PID`, PID being the updater's own. Raises BadInput, Gone.
 
     prepare: an update is about to be downloaded for a reboot. A broken installed Go stops it before the download.
-    resolved: where the transaction is empty, nothing is held back any more.
+    resolved: where the transaction is empty although all updates were asked for, nothing is held back any more.
     """
     words = call.arguments
     if len(words) != 2 or words[0] not in MOMENTS or not words[1].isdecimal():
@@ -104,14 +105,15 @@ def _before(gate: str, settings: Config, updater: int, transaction: Callable[[in
 def _prepare(gate: str, call: Call, updater: int, transaction: Callable[[int], Transaction], *, judges: bool) -> Answer:
     """Judge the installed Go before a download. What comes in is judged when it is stored, and at the reboot.
 
-    An empty transaction ends what the gate has held back; where it does not judge, that is all.
+    An empty transaction of who asks for all updates ends what the gate has held back; where it does not judge, that is
+    all.
     """
     settings = _settings(gate, call)
     if settings is None or settings.get("dnf", "transactions") == "off":
         return Answer()
     try:
         asked = transaction(updater)
-        if not asked.items:
+        if not asked.items and asks_for_all(updater):
             _release(gate, settings)
         return _judge(asked, settings, updater, prepare=True) if judges else Answer()
     except Gone:

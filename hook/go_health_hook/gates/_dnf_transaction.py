@@ -100,6 +100,7 @@ class Transaction(Record):
         return any(item.name in OURS and item.name not in coming for item in self.items)
 
 
+CLIENTS = ("dnf5", "dnf", "dnf-3", "yum")
 # systemd's generator makes it for a boot that applies an offline update (systemd-system-update-generator(8)).
 BOOT_TARGET = "/run/systemd/generator.early/default.target"
 
@@ -125,6 +126,20 @@ def applied(pid: int) -> Prepared | None:
     from go_health_hook.linux import offline
 
     return offline.applied(client)
+
+
+def asks_for_all(pid: int) -> bool:
+    """Return whether the updater asks for all that is offered, so that nothing is offered where it has nothing to do.
+
+    A person's `dnf install` of what is installed says nothing about updates. Nor, for want of an answer, do options
+    whose value is a word of its own. What is no dnf, as a service is, updates.
+    """
+    from go_health_hook.linux.offline import UPDATES
+
+    words = _words(pid)
+    at = next((i for i, word in enumerate(words[:3]) if os.path.basename(word) in CLIENTS), None)
+    plain = "automatic" if at is None else " ".join(w for w in words[at + 1 :] if w and not w.startswith("-"))
+    return plain in (*UPDATES, "automatic")
 
 
 def _words(pid: int) -> list[str]:
