@@ -19,6 +19,7 @@ from go_health_hook.verdict import (
     BROKEN,
     FAIL,
     NOT_JUDGED,
+    PASS,
     REGRESSION,
     REQUIRED,
     TIMEOUT,
@@ -135,6 +136,13 @@ HANGS = Judged(GO, VERSION)
         (TIMEOUT, [HANGS, SOUND, SOUND], "aba", _going_back.ANSWERED),
         (TIMEOUT, [HANGS, SOUND, Judged(GO, NONE, unclear=True)], "aba", _going_back.ANSWERED),
         (TIMEOUT, [HANGS, Judged(GO, NONE, unclear=True)], "ab", _going_back.UNCLEAR),
+        # The previous Go does not answer either; the booted one answers at the second question.
+        (TIMEOUT, [HANGS, Judged(GO, VERSION, late=True)], "ab", _going_back.UNCLEAR),
+        (TIMEOUT, [HANGS, Judged(GO, VERSION)], "ab", "the Go of the previous deployment is broken as well"),
+        (TIMEOUT, [SOUND], "a", _going_back.ANSWERED),
+        (TIMEOUT, [Judged(GO, NONE, unclear=True)], "a", _going_back.ANSWERED),
+        (TIMEOUT, [Judged("/opt/go")], "a", "the fault is not this image's, so going back would not repair it"),
+        (FAIL, [HANGS, Judged(GO, VERSION, late=True)], "ab", "the Go of the previous deployment is broken as well"),
         (FAIL, [HANGS, SOUND], "ab", ""),
     ],
 )
@@ -144,6 +152,20 @@ def test_ask_judges_a_go_that_hangs_once_more(
     system = Booted(monkeypatch, *judged)
     assert system.ask(status)[0] == reason
     assert "".join(system.asked) == asked
+
+
+@pytest.mark.parametrize(("status", "late"), [(TIMEOUT, True), (FAIL, False), (PASS, False)])
+def test_judge_tells_a_go_that_hangs_from_a_broken_one(
+    status: Outcome, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def examine(subject: Subject, settings: object, deadline: Deadline) -> Examination:
+        examination = Examination(subject, deadline)
+        examination.findings = [Finding(status, "it is", check="version", severity=REQUIRED)]
+        return examination
+
+    monkeypatch.setattr(_going_back, "examine", examine)
+    judged = _going_back.judge(Ostree(), Deployment("os", "a" * 64, 0), 1.0)
+    assert (judged.late, judged.broken) == (late, NONE if status is PASS else VERSION)
 
 
 def test_excuse_late_leaves_nothing_broken(monkeypatch: pytest.MonkeyPatch) -> None:

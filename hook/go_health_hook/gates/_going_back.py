@@ -35,13 +35,14 @@ SLOW = (UNCLEAR, ANSWERED)
 class Judged(Record):
     """The Go of one deployment, as judged now with the vendor's settings.
 
-    `goroot` is empty where the deployment has no Go of its own, `broken` are the checks that prove it broken, and
-    `unclear` says that a check could not tell.
+    `goroot` is empty where the deployment has no Go of its own, `broken` are the checks that prove it broken, `unclear`
+    says that a check could not tell, and `late` that all of `broken` have only not answered in time.
     """
 
     goroot: str
     broken: frozenset[str] = frozenset()
     unclear: bool = False
+    late: bool = False
 
 
 def proof(examination: Examination) -> frozenset[str]:
@@ -91,7 +92,13 @@ def ask(system: ImageSystem | None, examination: Examination, actor: str, second
         if state.previous and broken & own.broken:
             previous = judge(system, state.previous, seconds)
         reason = why_not(broken, goroot, own, previous, actor)
-        if not reason and examination.verdict.exit_status == EXIT_TIMEOUT:
+        if examination.verdict.exit_status != EXIT_TIMEOUT:
+            return reason
+        if own.goroot == goroot and not own.broken:
+            return ANSWERED
+        if previous is not None and previous.late:
+            return UNCLEAR  # two that hang are no proof against a machine that keeps both waiting
+        if not reason:
             again = judge(system, state.booted, seconds)
             return "" if broken & again.broken else ANSWERED
     except HookError as error:
@@ -117,7 +124,8 @@ def judge(system: ImageSystem, deployment: Deployment, seconds: float) -> Judged
     policy.settle(examination, policy.Case())
     unclear = examination.verdict.exit_status == EXIT_INTERNAL
     unclear = unclear or any(f.check in OF_THE_IMAGE for f in examination.not_judged)
-    return Judged((examination.toolchain or {}).get("goroot", ""), proof(examination), unclear)
+    late = examination.verdict.exit_status == EXIT_TIMEOUT
+    return Judged((examination.toolchain or {}).get("goroot", ""), proof(examination), unclear, late)
 
 
 def actor(called_by_greenboot: bool) -> str:
