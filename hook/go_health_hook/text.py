@@ -86,23 +86,24 @@ def fit(text: str, width: int) -> str:
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
-def wrap(text: str, width: int, indent: int, most: int = 0) -> str:
+def wrap(text: str, width: int, indent: int, most: int = 0, *, whole: bool = False) -> str:
     """`text` broken into lines of `width` columns, within a word where that is longer than a line.
 
-    Every line but the first is indented by `indent` columns. With `most` it is cut to that many lines.
+    Every line but the first is indented by `indent` columns. With `most` it is cut to that many lines. With `whole`
+    such a word stays in one piece on the line where it begins: a command with it can be copied.
     """
     room = width - indent
     lines = [""]
     for word in text.split():
         rest = word
-        while len(rest) > room:  # the names of containers' cgroups are such words
+        while len(rest) > room and not whole:  # the names of containers' cgroups are such words
             left = room - len(lines[-1]) - 1 if lines[-1] else room
             if left < room // 4:
                 lines.append("")
                 left = room
             lines[-1] += (" " if lines[-1] else "") + rest[:left]
             rest = rest[left:]
-        if lines[-1] and len(lines[-1]) + 1 + len(rest) > room:
+        if lines[-1] and len(rest) <= room < len(lines[-1]) + 1 + len(rest):
             lines.append("")
         lines[-1] += f" {rest}" if lines[-1] else rest
     if most and len(lines) > most:

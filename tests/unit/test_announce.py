@@ -180,6 +180,13 @@ def test_the_message_grows_louder(after: float, priority: int, head: str) -> Non
     assert max(len(line) for line in message.splitlines()) <= 79
 
 
+def test_the_message_breaks_no_command_to_be_copied() -> None:
+    command = f"bootc delete-deployment {'5e' * 64}"
+    state = state_of(("staged", "fail", NOW))
+    state["blocks"]["staged"]["remedy"] = f"{command} drops this update"
+    assert command in motd.text(state, NOW)
+
+
 def test_many_gates_fit_one_message() -> None:
     runs = [(f"gate{i}", "fail", NOW + i) for i in range(9)]
     assert len(motd.text(state_of(*runs), NOW).splitlines()) < 15

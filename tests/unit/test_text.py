@@ -42,3 +42,10 @@ def test_wrap_is_cut_to_the_lines_wanted() -> None:
     lines = wrap("one two three four", 10, 2, most=2).split("\n")
     assert len(lines) == 2
     assert lines[1].endswith("…")
+
+
+def test_wrap_keeps_a_long_command_whole() -> None:
+    command = f"bootc delete-deployment {'5e' * 64}"
+    lines = wrap(f"-> {command} drops this update; or wait for a build whose Go is whole", 60, 8, 2, whole=True)
+    assert lines.splitlines()[0] == f"-> {command}"
+    assert wrap("some short words", 24, 8, whole=True) == wrap("some short words", 24, 8)

@@ -70,11 +70,11 @@ def _head(since: float, now: float) -> str:
 
 
 def _remedied(line: str, remedy: str) -> list[str]:
-    return [*_wrap(line), *(_wrap(f"to do: {remedy}") if remedy else [])]
+    return [*_wrap(line), *(_wrap(f"to do: {remedy}", whole=True) if remedy else [])]
 
 
-def _wrap(line: str) -> list[str]:
-    return ("  " + wrap(clean(line, 2000), WIDTH, 4)).split("\n")
+def _wrap(line: str, *, whole: bool = False) -> list[str]:
+    return ("  " + wrap(clean(line, 2000), WIDTH, 4, whole=whole)).split("\n")
 
 
 def write(state: dict[str, Any], now: float, path: str = PATH, wanted: bool = True) -> None:

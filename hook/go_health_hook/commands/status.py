@@ -154,7 +154,9 @@ def text(report: dict[str, Any]) -> str:
 
 def _lines(report: dict[str, Any], style: Style, detail: Detail) -> list[str]:
     def row(label: str, value: str, colour: str = "", most: int = detail.lines) -> str:
-        line = f"  {clean(label, LABEL - 1):<{LABEL}}{style.wrap(clean(value, 2000), LABEL + 2, most)}"
+        # What a remedy names stays whole: the id of an image has 128 digits.
+        shown = style.wrap(clean(value, 2000), LABEL + 2, most, whole=not label)
+        line = f"  {clean(label, LABEL - 1):<{LABEL}}{shown}"
         return style.paint(line, colour) if colour else line
 
     def remedy(value: str) -> list[str]:
@@ -175,13 +177,8 @@ def _lines(report: dict[str, Any], style: Style, detail: Detail) -> list[str]:
         lines.append(row(_column(broken["gate"]), f"since {when(broken['since'])}: {broken['reason']}", "31"))
         lines += remedy(broken["remedy"])
     for entry in report["not_judged"][: detail.blocks]:
-        lines.append(
-            row(
-                "not judged",
-                f"{record.label(entry['gate'])}, since {when(entry['since'])}: {entry['reason']}",
-                "33",
-            )
-        )
+        reason = f"{record.label(entry['gate'])}, since {when(entry['since'])}: {entry['reason']}"
+        lines.append(row("not judged", reason, "33"))
     if report["override_line"]:
         lines.append(row("override", report["override_line"], "33"))
     lines.append("Gates")

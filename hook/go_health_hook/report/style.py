@@ -36,6 +36,6 @@ class Style:
         """`text` in a colour (ECMA-48 number), or as it is."""
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
 
-    def wrap(self, text: str, indent: int, most: int = 0) -> str:
+    def wrap(self, text: str, indent: int, most: int = 0, *, whole: bool = False) -> str:
         """`text` broken at the width: see text.wrap."""
-        return wrap(text, self.width, indent, most)
+        return wrap(text, self.width, indent, most, whole=whole)

@@ -60,7 +60,7 @@ def _finding(finding: Finding, style: Style, verbose: bool) -> list[str]:
     head = style.paint(f"  {label:<{INDENT}}{word:<8}", colour)
     lines = [head + style.wrap(finding.summary + advisory, INDENT + 10)]
     if finding.remedy and finding.status != PASS:
-        lines.append(" " * (INDENT + 10) + style.wrap(f"-> {finding.remedy}", INDENT + 13))
+        lines.append(" " * (INDENT + 10) + style.wrap(f"-> {finding.remedy}", INDENT + 13, whole=True))
     if verbose:
         for name, value in finding.evidence.items():
             lines.append(style.paint(f"{'':{INDENT + 10}}{style.wrap(f'{name}: {value}', INDENT + 12)}", "2"))
