@@ -200,6 +200,32 @@ def test_staged_lock_stays_where_it_cannot_be_judged_again(world: World) -> None
     assert "stays locked as it is" in said
 
 
+# Of a Go that is proved broken a slow machine says nothing new, at whatever moment it is asked again.
+@pytest.mark.parametrize("when", ["", "shutdown"])
+@pytest.mark.parametrize("running", [Finding(TIMEOUT, "had not answered"), Finding(TIMEOUT, "", ground=NOT_JUDGED)])
+def test_staged_lock_on_a_broken_go_outlasts_a_slow_machine(world: World, when: str, running: Finding) -> None:
+    assert world.gate()[0] == 1
+    world.found[B] = Finding(TIMEOUT, "had not answered")
+    world.running = running
+    assert _refused.find(B)
+    _refused.change(B, lasting=False)
+    said = world.gate(*when.split())[1]
+    assert world.ostree.locked
+    assert world.note() == {FILE, KEY}
+    assert "stays locked as it is" in said or not when
+    entry = _refused.find(B)
+    assert entry and entry["held"] and entry["exit_status"] == 1
+
+
+@pytest.mark.parametrize("when", ["", "shutdown"])
+def test_staged_hang_is_not_told_where_the_running_go_is_not_judged(world: World, when: str) -> None:
+    world.found[B] = Finding(TIMEOUT, "had not answered")
+    world.running = Finding(TIMEOUT, "had not answered", ground=NOT_JUDGED)
+    status, said = world.gate(*when.split())
+    assert (status, world.ostree.locked) == (0, False)
+    assert "the machine is slow" in said
+
+
 def test_staged_foreign_lock_is_neither_ours_nor_lifted(world: World) -> None:
     world.ostree.lock()
     said = world.gate()[1]

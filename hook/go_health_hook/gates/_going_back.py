@@ -35,8 +35,8 @@ SLOW = (UNCLEAR, ANSWERED)
 class Judged(Record):
     """The Go of one deployment, as judged now with the vendor's settings.
 
-    `goroot` is empty where the deployment has no Go of its own, `broken` are the checks that prove it broken, `unclear`
-    says that a check could not tell, and `late` that all of `broken` have only not answered in time.
+    `goroot` is empty where the deployment has no Go of its own, `broken` are the checks that prove it broken, and
+    `unclear` says that a check could not tell. `late`: all of `broken` have only not answered in time.
     """
 
     goroot: str

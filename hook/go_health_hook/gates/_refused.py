@@ -145,12 +145,14 @@ class Note(Record):
     """What was last done about the staged deployment in this boot.
 
     `deployment` is its id and `digest` its image's, `verdict` the last one, and `marks` the locks of it that are ours.
+    `proven`: it was refused for a Go that was found broken, and did not only fail to answer.
     """
 
     deployment: str = ""
     verdict: str = ""
     marks: frozenset[str] = frozenset()
     digest: str = ""
+    proven: bool = False
 
     @property
     def ours(self) -> bool:
@@ -163,12 +165,13 @@ class Note(Record):
         data = files.read_object(NOTE, MAX_BYTES)
         marks = data.get("marks")
         known = frozenset(m for m in marks if isinstance(m, str)) if isinstance(marks, list) else frozenset()
-        return cls(str(data.get("deployment", "")), str(data.get("verdict", "")), known, str(data.get("digest", "")))
+        texts = {key: str(data.get(key, "")) for key in ("deployment", "verdict", "digest")}
+        return cls(**texts, marks=known, proven=data.get("proven") is True)
 
     def write(self) -> None:
         """Keep it until the next boot. Raises OSError."""
         data = {"deployment": self.deployment, "digest": self.digest, "verdict": self.verdict}
-        _write(NOTE, {**data, "marks": sorted(self.marks)})
+        _write(NOTE, {**data, "marks": sorted(self.marks), "proven": self.proven})
 
 
 def _write(path: str, data: object) -> None:

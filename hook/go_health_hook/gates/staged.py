@@ -11,7 +11,7 @@ import time
 from go_health_hook import policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline, ceiling_of
-from go_health_hook.errors import EXIT_ALLOW, EXIT_INTERNAL, EXIT_TIMEOUT, HookError
+from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_TIMEOUT, HookError
 from go_health_hook.examine import examine, severities
 from go_health_hook.gates import _image_status, _refused
 from go_health_hook.gates._locking import DISCARD_SECONDS, LOCK_SECONDS, READ_SECONDS, Lock
@@ -197,7 +197,11 @@ class _Gate:
             f.check for f in running.findings if f.blocks and (f.status != TIMEOUT or f.check not in proven)
         )
         late = decision.verdict.exit_status == EXIT_TIMEOUT
-        if late and self.at_shutdown and (running.verdict.exit_status == EXIT_TIMEOUT or running.not_judged):
+        unsure = {f.check for f in running.not_judged} & {f.check for f in decision.findings if f.blocks}
+        slow = bool(unsure) and not case.starved_blocks
+        if self.at_shutdown:
+            slow = running.verdict.exit_status == EXIT_TIMEOUT or bool(running.not_judged)
+        if late and slow:
             case.powerless = "the running Go did not answer in time either: the machine is slow"
         return policy.settle(examination, case)
 
@@ -218,7 +222,7 @@ class _Gate:
             say(ERR, f"{name}: {reason}; its finalization is left as it is")
             publish.publish(examination, GATE, wait=self.tell)
             return EXIT_INTERNAL
-        if action is Action.ALLOW and examination.not_judged and before == "block" and self.lock.note.ours:
+        if before == "block" and self.lock.note.ours and self._says_nothing_new(decision, examination):
             say(WARNING, f"{name} stays locked as it is: {reason}")
             return EXIT_ALLOW
         if action is Action.BLOCK:
@@ -237,6 +241,13 @@ class _Gate:
         elif self._is_news(event, examination) or self.at_shutdown:
             say(INFO, f"{name}: {reason}")
         return self._let_go(examination, event)
+
+    def _says_nothing_new(self, decision: Decision, examination: Examination) -> bool:
+        """Whether this look is no reason to lift the lock on what was refused before, as for want of time."""
+        if decision.action is Action.ALLOW:
+            return bool(examination.not_judged)
+        late = decision.action is Action.WARN and decision.verdict.exit_status == EXIT_TIMEOUT
+        return late and self.lock.note.proven and self.settings.get("ostree", "on-failure") != "warn"
 
     def _let_go(self, examination: Examination, event: str) -> int:
         """Lift our locks; announce once they are gone. Return the exit status of an update that goes on."""
@@ -379,6 +390,7 @@ class _Gate:
         self.lock.seen = True
         self.lock.note.verdict = _word(event, examination)
         self.lock.note.digest = self.staged.digest
+        self.lock.note.proven = event == record.VERDICT and examination.verdict.exit_status == EXIT_BLOCK
         self.lock.write_note()
 
 
