@@ -38,6 +38,23 @@ def test_services_all_have_a_bound() -> None:
     assert services() == sorted(BOUNDS)
 
 
+# What ostree and bootc use when they are asked for deployments and to discard one (docs/SECURITY.md).
+NEEDED = {
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+}
+
+
+def test_services_of_image_systems_keep_what_ostree_and_bootc_need() -> None:
+    lines = (UNITS / "go-health-hook-.service.d/confined.conf").read_text().splitlines()
+    denied = [line.partition("=~")[2].split() for line in lines if line.startswith("CapabilityBoundingSet=~")]
+    assert denied
+    assert not NEEDED & set().union(*denied)
+
+
 @pytest.mark.parametrize("name", sorted(BOUNDS))
 def test_service_exposure_is_bounded(name: str) -> None:
     unit = UNITS / f"go-health-hook-{name}.service"
