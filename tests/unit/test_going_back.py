@@ -117,10 +117,12 @@ class Booted:
 
         monkeypatch.setattr(_going_back, "judge", judge)
 
-    def ask(self, status: Outcome) -> tuple[str, Examination]:
+    def ask(self, status: Outcome, besides: str = "") -> tuple[str, Examination]:
         examination = Examination(Subject(), Deadline(1))
         examination.toolchain = {"goroot": GO}
         examination.findings = [Finding(status, "it is not sound", check="version", severity=REQUIRED)]
+        if besides:
+            examination.findings.append(Finding(FAIL, "it is not sound", check=besides, severity=REQUIRED))
         policy.settle(examination, policy.Case())
         return _going_back.ask(Ostree(), examination, "greenboot", 1.0), examination
 
@@ -137,12 +139,12 @@ HANGS = Judged(GO, VERSION)
         (TIMEOUT, [HANGS, SOUND, Judged(GO, NONE, unclear=True)], "aba", _going_back.ANSWERED),
         (TIMEOUT, [HANGS, Judged(GO, NONE, unclear=True)], "ab", _going_back.UNCLEAR),
         # The previous Go does not answer either; the booted one answers at the second question.
-        (TIMEOUT, [HANGS, Judged(GO, VERSION, late=True)], "ab", _going_back.UNCLEAR),
+        (TIMEOUT, [HANGS, Judged(GO, VERSION, late=VERSION)], "ab", _going_back.UNCLEAR),
         (TIMEOUT, [HANGS, Judged(GO, VERSION)], "ab", "the Go of the previous deployment is broken as well"),
         (TIMEOUT, [SOUND], "a", _going_back.ANSWERED),
         (TIMEOUT, [Judged(GO, NONE, unclear=True)], "a", _going_back.ANSWERED),
         (TIMEOUT, [Judged("/opt/go")], "a", "the fault is not this image's, so going back would not repair it"),
-        (FAIL, [HANGS, Judged(GO, VERSION, late=True)], "ab", "the Go of the previous deployment is broken as well"),
+        (FAIL, [HANGS, Judged(GO, VERSION, late=VERSION)], "ab", "the Go of the previous deployment is broken as well"),
         (FAIL, [HANGS, SOUND], "ab", ""),
     ],
 )
@@ -154,9 +156,9 @@ def test_ask_judges_a_go_that_hangs_once_more(
     assert "".join(system.asked) == asked
 
 
-@pytest.mark.parametrize(("status", "late"), [(TIMEOUT, True), (FAIL, False), (PASS, False)])
+@pytest.mark.parametrize(("status", "late"), [(TIMEOUT, VERSION), (FAIL, NONE), (PASS, NONE)])
 def test_judge_tells_a_go_that_hangs_from_a_broken_one(
-    status: Outcome, late: bool, monkeypatch: pytest.MonkeyPatch
+    status: Outcome, late: frozenset[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def examine(subject: Subject, settings: object, deadline: Deadline) -> Examination:
         examination = Examination(subject, deadline)
@@ -166,6 +168,21 @@ def test_judge_tells_a_go_that_hangs_from_a_broken_one(
     monkeypatch.setattr(_going_back, "examine", examine)
     judged = _going_back.judge(Ostree(), Deployment("os", "a" * 64, 0), 1.0)
     assert (judged.late, judged.broken) == (late, NONE if status is PASS else VERSION)
+
+
+# What a fault of the machine has to do with the image is not more because a Go does not answer as well.
+@pytest.mark.parametrize("besides", ["cgroup", "goroot"])
+def test_ask_takes_no_other_fault_for_a_proof(besides: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = Booted(monkeypatch, HANGS, SOUND, SOUND)
+    assert system.ask(TIMEOUT, besides)[0] == _going_back.ANSWERED
+    assert "".join(system.asked) == "aba"
+
+
+@pytest.mark.parametrize("own", [HANGS, Judged(GO, GOROOT)])
+def test_ask_needs_no_second_look_at_what_is_proved(own: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = Booted(monkeypatch, own, SOUND, own)
+    assert system.ask(TIMEOUT, "goroot")[0] == ""
+    assert "".join(system.asked) == ("ab" if own.broken == GOROOT else "aba")
 
 
 def test_excuse_late_leaves_nothing_broken(monkeypatch: pytest.MonkeyPatch) -> None:

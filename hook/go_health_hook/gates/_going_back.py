@@ -7,7 +7,7 @@ import glob
 
 from go_health_hook import config, policy
 from go_health_hook.deadline import Deadline
-from go_health_hook.errors import EXIT_INTERNAL, EXIT_TIMEOUT, HookError
+from go_health_hook.errors import EXIT_INTERNAL, HookError
 from go_health_hook.examine import examine, severities
 from go_health_hook.linux import greenboot
 from go_health_hook.records import Record
@@ -36,13 +36,13 @@ class Judged(Record):
     """The Go of one deployment, as judged now with the vendor's settings.
 
     `goroot` is empty where the deployment has no Go of its own, `broken` are the checks that prove it broken, and
-    `unclear` says that a check could not tell. `late`: all of `broken` have only not answered in time.
+    `unclear` says that a check could not tell. `late`: those of `broken` that have only not answered in time.
     """
 
     goroot: str
     broken: frozenset[str] = frozenset()
     unclear: bool = False
-    late: bool = False
+    late: frozenset[str] = frozenset()
 
 
 def proof(examination: Examination) -> frozenset[str]:
@@ -50,6 +50,11 @@ def proof(examination: Examination) -> frozenset[str]:
     return frozenset(
         f.check for f in examination.findings if f.blocks and f.ground is BROKEN and f.check in OF_THE_IMAGE
     )
+
+
+def late(examination: Examination) -> frozenset[str]:
+    """Return those checks of `proof` that have only not answered in time, as on a slow machine."""
+    return proof(examination) & {f.check for f in examination.findings if f.status == TIMEOUT}
 
 
 def why_not(broken: frozenset[str], goroot: str, own: Judged, previous: Judged | None, actor: str) -> str:
@@ -92,11 +97,12 @@ def ask(system: ImageSystem | None, examination: Examination, actor: str, second
         if state.previous and broken & own.broken:
             previous = judge(system, state.previous, seconds)
         reason = why_not(broken, goroot, own, previous, actor)
-        if examination.verdict.exit_status != EXIT_TIMEOUT:
+        certain = broken - late(examination)
+        if certain and (not own.broken or certain & own.broken):
             return reason
         if own.goroot == goroot and not own.broken:
             return ANSWERED
-        if previous is not None and previous.late:
+        if previous is not None and previous.broken and previous.broken == previous.late:
             return UNCLEAR  # two that hang are no proof against a machine that keeps both waiting
         if not reason:
             again = judge(system, state.booted, seconds)
@@ -124,8 +130,8 @@ def judge(system: ImageSystem, deployment: Deployment, seconds: float) -> Judged
     policy.settle(examination, policy.Case())
     unclear = examination.verdict.exit_status == EXIT_INTERNAL
     unclear = unclear or any(f.check in OF_THE_IMAGE for f in examination.not_judged)
-    late = examination.verdict.exit_status == EXIT_TIMEOUT
-    return Judged((examination.toolchain or {}).get("goroot", ""), proof(examination), unclear, late)
+    goroot = (examination.toolchain or {}).get("goroot", "")
+    return Judged(goroot, proof(examination), unclear, late(examination))
 
 
 def actor(called_by_greenboot: bool) -> str:

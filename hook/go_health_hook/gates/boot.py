@@ -84,7 +84,7 @@ def answer(call: Call) -> int:
         if override is None:
             actor = _going_back.actor("greenboot" in call.arguments)
             powerless = _going_back.ask(system, examination, actor, CONTROL_SECONDS)
-            if examination.verdict.exit_status == EXIT_TIMEOUT and powerless in _going_back.SLOW:
+            if powerless in _going_back.SLOW:
                 _going_back.excuse_late(examination)
         case = policy.Case(override=override.line() if override else "", powerless=powerless)
         decision = policy.settle(examination, case)
