@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from go_health_hook.deadline import Deadline
 from go_health_hook.linux import composefs
 from go_health_hook.linux.composefs import FIELD, Composefs, parse_staged, parse_status, set_locked
 from go_health_hook.linux.deployments import State, Unreadable
@@ -201,6 +202,26 @@ def test_sweep_leaves_what_a_living_run_writes(staged_file: Path) -> None:
     (ours / "staged.json").touch()
     assert set_locked(ID, True)
     assert sorted(os.listdir(ours)) == [f"staged-deployment.{os.getpid()}.aa", "staged.json"]
+
+
+class Answer:
+    """What bootc prints."""
+
+    def __init__(self, text: str) -> None:
+        self.ok = bool(text)
+        self.stdout = text.encode()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"status": []}', '{"status": {"booted": {"composefs": {"verity": 5}}}}'])
+def test_read_staged_needs_no_answer_of_bootc(
+    staged_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    machine(tmp_path, monkeypatch, f"composefs={OTHER}", f"composefs:{OTHER}")
+    monkeypatch.setattr(composefs.process, "run_host", lambda *arguments: Answer(text))
+    state = Composefs().read(Deadline(1))
+    assert [d.checksum for d in state.deployments] == [ID, OTHER]
+    assert state.staged is not None and state.staged.checksum == ID
+    assert state.booted is not None and state.previous is None
 
 
 def test_drop_names_the_deployment(staged_file: Path) -> None:

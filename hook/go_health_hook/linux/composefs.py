@@ -93,7 +93,8 @@ class Composefs(ImageSystem):
         deployments = []
         result = process.run_host("bootc", ["status", "--json"], deadline)
         if result.ok:
-            deployments = parse_status(parse_json(result.stdout.decode("utf-8", "replace")))
+            with contextlib.suppress(Unreadable):  # the staged file alone is enough to judge and to lock
+                deployments = parse_status(parse_json(result.stdout.decode("utf-8", "replace")))
         deployments = [d for d in deployments if not d.staged or (now is not None and d.checksum == now.id)]
         if not any(d.booted for d in deployments):
             deployments.insert(0, deployment(booted(), booted=True))
