@@ -210,11 +210,34 @@ def test_link_of_a_program_to_what_is_there_keeps_it_from_being_judged(tmp_path:
     w.link(f"{HOME}/bin/gofmt", "/nonexistent/gofmt")
     w.link(f"{HOME}/pkg/tool/linux_amd64", "../../../../libexec/golang")
     coming = {"/usr/libexec/golang/compile"}
-    assert incoming._elsewhere(w.led_out, HOME, set()) == ("", "")
-    assert incoming._elsewhere(w.led_out, HOME, coming) == (
-        f"{HOME}/pkg/tool/linux_amd64",
-        "/usr/libexec/golang",
-    )
+    assert incoming._elsewhere(w.led_out, HOME, set()) == []
+    assert incoming._elsewhere(w.led_out, HOME, coming) == [(f"{HOME}/pkg/tool/linux_amd64", "/usr/libexec/golang")]
+
+
+def test_link_of_the_folder_of_programs_counts_as_theirs(tmp_path: Path) -> None:
+    w = writer(tmp_path)
+    w.link(f"{HOME}/pkg/tool", "/usr/share")
+    w.link(f"{HOME}/pkg/tools", "/usr/share")
+    assert incoming._elsewhere(w.led_out, HOME, set()) == [(f"{HOME}/pkg/tool", "/usr/share")]
+
+
+@pytest.mark.parametrize(
+    ("link", "summary", "excuses"),
+    [
+        ("bin/go", "bin/go: No such file or directory", True),
+        ("bin/gofmt", "bin/go is cut short: 5 bytes of at least 9", False),
+        ("bin/go", "bin/gofmt is empty", False),
+        ("pkg/tool", "pkg/tool/linux_unknown/compile: No such file or directory", True),
+        ("pkg/tool/linux_amd64", "pkg/tool/linux_unknown/compile: No such file or directory", True),
+        ("pkg/tool/linux_amd64/asm", "pkg/tool/linux_amd64/compile is cut short: 5 bytes of at least 9", False),
+        ("pkg/tool/linux_amd64/asm", "pkg/tool/linux_amd64/asm: No such file or directory", True),
+    ],
+)
+def test_link_out_of_goroot_excuses_what_it_has_missing_alone(link: str, summary: str, excuses: bool) -> None:
+    first = (f"{HOME}/pkg/tool/linux_amd64/cgo", "/usr/libexec/cgo")
+    laid = incoming.Incoming(HOME, Ownership(), elsewhere=[first, (f"{HOME}/{link}", "/usr/libexec/go")])
+    found = _dnf_incoming._missing_link(laid, f"{HOME}/{summary}")
+    assert found == ((f"{HOME}/{link}", "/usr/libexec/go") if excuses else ("", ""))
 
 
 def test_package_file_is_seen_where_a_link_of_goroot_has_it() -> None:

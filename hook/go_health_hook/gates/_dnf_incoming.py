@@ -177,11 +177,24 @@ def _of_incoming(
         look=excused,
         offline=offline,
     )
-    link, target = laid.elsewhere
-    first = next((f.summary for f in examination.findings if f.blocks), "")
-    if answer.message and link and os.path.dirname(link) in first:
+    link, target = _missing_link(laid, next((f.summary for f in examination.findings if f.blocks), ""))
+    if answer.message and link:
         raise CannotLook(f"{link} is a link to {target}, and is looked at once it is installed")
     return answer
+
+
+def _missing_link(laid: Incoming, summary: str) -> tuple[str, str]:
+    """Return the link out of GOROOT that a finding is about, and where it leads; both are empty where it is about none.
+
+    Where the folder of the tools is such a link, the finding names another one in its place, since none is there.
+    """
+    words = [word.strip(":,") for word in summary.split()]
+    for link, target in laid.elsewhere:
+        folder = os.path.dirname(link)
+        place = folder if folder.endswith("/pkg/tool") else link
+        if any(f"{word}/".startswith(f"{place}/") for word in words):
+            return link, target
+    return "", ""
 
 
 def name_final_paths(examination: Examination, laid: str, goroot: str) -> None:

@@ -44,8 +44,8 @@ class Incoming(Record):
     working toolchain, found from the headers alone. `names` are the incoming packages of that source, those included
     that have no file in GOROOT and may ask for exactly this release. `notes` are for the record. `others` are further
     places to which the transaction brings a Go, each to be laid out by itself. `folders` are GOROOT and the folders
-    that its links lead to. `elsewhere` is the link of a program that leads out
-    of GOROOT and is not laid out, and where it leads; or both are empty.
+    that its links lead to. `elsewhere` are the links of programs, or of their folders, that lead out of GOROOT and are
+    not laid out, and where they lead.
     """
 
     goroot: str
@@ -58,7 +58,7 @@ class Incoming(Record):
     notes: list[str] = []
     others: list[str] = []
     folders: list[str] = []
-    elsewhere: tuple[str, str] = ("", "")
+    elsewhere: list[tuple[str, str]] = []
 
     def subject(self, in_a_view: bool) -> tuple[Subject, str]:
         """The subject to judge and its GOROOT: at the final path in a view of its own, else where it lies."""
@@ -254,16 +254,18 @@ def _fill(
     raise CannotLook(f"nowhere to look into them: {'; '.join(whys)}")
 
 
-def _elsewhere(led_out: Sequence[tuple[str, str]], home: str, coming: set[str]) -> tuple[str, str]:
-    """Return the first link of a program that leads to what is there or comes in, and where it leads.
+def _elsewhere(led_out: Sequence[tuple[str, str]], home: str, coming: set[str]) -> list[tuple[str, str]]:
+    """Return the links of programs and of their folders that lead to what is there or comes in, and where they lead.
 
     A dangling one is the package's fault, and is judged.
     """
+    folders = (f"{home}/bin/", f"{home}/pkg/tool/")
+    found = []
     for name, target in led_out:
         there = os.path.exists(target) or any(f"{file}/".startswith(f"{target}/") for file in coming)
-        if there and name.startswith((f"{home}/bin/", f"{home}/pkg/tool/")):
-            return clean(name), clean(target)
-    return "", ""
+        if there and (name.startswith(folders) or any(folder.startswith(f"{name}/") for folder in folders)):
+            found.append((clean(name), clean(target)))
+    return found
 
 
 def _write(
