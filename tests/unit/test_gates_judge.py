@@ -401,6 +401,17 @@ def killed(gate: str) -> int:
     return pid
 
 
+def test_trace_leaves_its_folder_open_to_others(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services have UMask=0077. Programs without a view pass through the folder above, and everybody asks status."""
+    monkeypatch.setattr(_trace, "FOLDER", f"{machine}/new/running")
+    before = os.umask(0o077)
+    try:
+        _trace.end(_trace.begin("dnf5"))
+    finally:
+        os.umask(before)
+    assert [(machine / name).stat().st_mode & 0o777 for name in ("new", "new/running")] == [0o755, 0o755]
+
+
 def test_trace_tells_a_run_that_was_killed(machine: Path) -> None:
     assert _trace.lost("dnf5") is None
     running = _trace.begin("dnf5")

@@ -18,7 +18,7 @@ def begin(gate: str) -> str:
     """Leave the trace of this process; return its file for `end`, or an empty string where none can be left."""
     path = f"{FOLDER}/{gate}.{files.mark()}"
     try:
-        os.makedirs(FOLDER, 0o755, exist_ok=True)
+        files.make_directory(FOLDER)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
     except OSError:
         return ""

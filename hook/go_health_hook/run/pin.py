@@ -7,11 +7,11 @@ A path below another root may lead elsewhere a moment later. A mount made from a
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import threading
 
+from go_health_hook import files
 from go_health_hook.run.sandbox import Unsandboxed
 from go_health_hook.subject import Subject
 
@@ -84,9 +84,7 @@ def _mounter() -> Any:
             raise _cannot(f"mount of {target}: {os.strerror(ctypes.get_errno())}")
 
     try:
-        for directory in (os.path.dirname(PLACE), PLACE):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(directory, 0o755)
+        files.make_directory(PLACE)
         info = os.lstat(PLACE)
     except OSError as error:
         raise _cannot(f"{PLACE}: {error.strerror}") from None
