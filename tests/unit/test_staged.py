@@ -200,6 +200,18 @@ def test_staged_lock_stays_where_it_cannot_be_judged_again(world: World) -> None
     assert "stays locked as it is" in said
 
 
+def test_staged_lock_waits_for_no_answer_about_zincati(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = []
+
+    def is_active(deadline: Deadline) -> bool:
+        locked.append(world.ostree.lock_file.exists())
+        return False
+
+    monkeypatch.setattr(staged.zincati, "is_active", is_active)
+    assert world.gate()[0] == 1
+    assert locked and all(locked)
+
+
 # Of a Go that is proved broken a slow machine says nothing new, at whatever moment it is asked again.
 @pytest.mark.parametrize("when", ["", "shutdown"])
 @pytest.mark.parametrize("running", [Finding(TIMEOUT, "had not answered"), Finding(TIMEOUT, "", ground=NOT_JUDGED)])

@@ -276,11 +276,10 @@ class _Gate:
     def _refuse(self, examination: Examination) -> int:
         """Keep it from being finalized, or discard it; announce and remember that; return the exit status."""
         verdict = examination.verdict
-        discards = self._discards()
         if self._is_done(examination):
             say(INFO, f"{self.staged.name} stays locked: {verdict.reason}")
             self.left = [] if self.system.is_shown(self.lock.marks) else [self.lock.show]
-            self.left += [lambda: self.lock.discard(verdict.reason)] if discards else []
+            self.left += [lambda: self.lock.discard(verdict.reason)] if self._discards() else []
             return verdict.exit_status
         others = self.lock.foreign
         try:
@@ -293,6 +292,7 @@ class _Gate:
             self._let_go(examination, record.VERDICT)
             return EXIT_INTERNAL
         self.system.describe(self.staged, Deadline(READ_SECONDS))
+        discards = self._discards()
         if discards or self.at_shutdown:
             for finding in examination.findings:  # nothing will be staged any more
                 finding.remedy = self.system.later() if finding.blocks else finding.remedy
