@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,28 @@ def test_staged_lock_stays_where_it_cannot_be_judged_again(world: World) -> None
     said = world.gate("shutdown")[1]
     assert world.ostree.locked
     assert "stays locked as it is" in said
+
+
+def test_staged_lock_of_a_run_that_was_ended_is_known_as_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = Ostree.lock
+
+    def ended(*arguments: Any) -> None:
+        lock(*arguments)
+        os._exit(9)
+
+    monkeypatch.setattr(Ostree, "lock", ended)
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            world.gate()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    world.ostree.key = True  # of the child's world
+    assert world.note() == {FILE, KEY}
+    monkeypatch.setattr(Ostree, "lock", lock)
+    world.override = True
+    assert world.gate()[0] == 0
+    assert not world.ostree.locked
 
 
 def test_staged_lock_waits_for_no_answer_about_zincati(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,9 @@ class Lock:
         try:
             if not self.is_staged():
                 return True
-            new = self.system.lock(self.staged, self.limit.within(LOCK_SECONDS))
+            if self.system.busy():
+                return False
+            new = self._lock()
         except Busy:
             return False
         except HookError as error:
@@ -110,6 +112,23 @@ class Lock:
         self.marks |= new
         self.write_note()
         return True
+
+    def _lock(self) -> frozenset[str]:
+        """Set the system's own lock; return the marks that are new. Raises HookError.
+
+        Noted before it is done, as in `hold`: should this process end between the two, the lock is known to be ours.
+        """
+        before = self.note.marks
+        self.note.marks = before | (self.system.shown - self.marks)
+        self.write_note()
+        try:
+            new = self.system.lock(self.staged, self.limit.within(LOCK_SECONDS))
+        except HookError:
+            self.note.marks = before
+            self.write_note()
+            raise
+        self.note.marks = before
+        return new
 
     def _is_still_staged(self) -> bool:
         try:

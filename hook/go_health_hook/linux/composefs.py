@@ -86,6 +86,7 @@ class Composefs(ImageSystem):
     staged_file = STAGED
     finalize_unit = "bootc-finalize-staged.service"
     quick = frozenset({FIELD})
+    shown = frozenset({FIELD})
 
     def read(self, deadline: Deadline) -> State:
         """See ImageSystem. bootc says what else there is; what is staged, and its lock, stands in the staged file."""

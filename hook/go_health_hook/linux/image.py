@@ -33,6 +33,8 @@ class ImageSystem(abc.ABC):
     finalize_unit = ""
     # The marks that `hold` sets.
     quick: frozenset[str] = frozenset()
+    # The marks by which the system's own tools know a lock, which `lock` sets.
+    shown: frozenset[str] = frozenset()
 
     @abc.abstractmethod
     def read(self, deadline: Deadline) -> State:

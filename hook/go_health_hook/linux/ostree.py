@@ -55,6 +55,7 @@ class Ostree(ImageSystem):
     staged_file = STAGED_FILE
     finalize_unit = "ostree-finalize-staged.service"
     quick = frozenset({FILE})
+    shown = frozenset({KEY})
 
     def read(self, deadline: Deadline) -> State:
         """See ImageSystem. Asks ostree, rpm-ostree and bootc in this order until one can be understood."""
