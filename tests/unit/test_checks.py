@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,16 +15,18 @@ from tests.unit.cases import CASES, Case
 from go_health_hook.checks import Context, _remedies
 from go_health_hook.checks import cgroup as cgroup_check
 from go_health_hook.checks import gomaxprocs as gomaxprocs_check
+from go_health_hook.checks import stdlib as stdlib_check
 from go_health_hook.config import load
 from go_health_hook.deadline import Deadline
 from go_health_hook.examine import severities
+from go_health_hook.go import buildinfo
 from go_health_hook.go.toolchain import Toolchain
 from go_health_hook.go.versions import parse_version
 from go_health_hook.linux.cgroup_chain import Chain
 from go_health_hook.run import control
 from go_health_hook.run.result import Result
 from go_health_hook.subject import Subject
-from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS
+from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, SKIP, Outcome
 
 if TYPE_CHECKING:
     from go_health_hook.verdict import Finding
@@ -114,3 +117,31 @@ def test_excuse_takes_no_position_in_a_trace_for_a_file_that_is_missing(said: st
 def test_control_blames_a_program_for_its_own_crash_alone(number: signal.Signals, blamed: bool) -> None:
     """SIGSYS comes from a filter of system calls, as SystemCallArchitectures= has one for a 32-bit Go."""
     assert (control.sent(Result(["go"], signal=number)) == "") is blamed
+
+
+@pytest.mark.parametrize(
+    ("path", "compiler", "status"),
+    [
+        ("cmd/gofmt", "", FAIL),
+        ("mvdan.cc/gofumpt", "", SKIP),
+        ("mvdan.cc/gofumpt", "tls.go:5:3: syntax error: unexpected {", FAIL),
+    ],
+)
+def test_stdlib_another_formatter_needs_the_compiler_to_agree(
+    path: str, compiler: str, status: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gofumpt built with an older Go does not know the syntax of this one."""
+    (tmp_path / "go/bin").mkdir(parents=True)
+    (tmp_path / "go/bin/gofmt").write_text("")
+    subject = Subject("root", str(tmp_path))
+    context = Context(subject, Toolchain(subject, "/go", "given"), load(severities()), Deadline(1))
+    said = Result(["gofmt"], status=2, stderr=b"tls.go:5:3: expected type")
+    given = SimpleNamespace(parsed={"crypto/tls": said}, compiled=None, formatter="")
+    listed = Result(["go"], status=0, stdout=b"runtime a.go\ncrypto/tls tls.go\n")
+    monkeypatch.setattr(Toolchain, "runnable", True)
+    monkeypatch.setattr(buildinfo, "read_fd", lambda fd: buildinfo.BuildInfo("go1.20", path, "", {}))
+    monkeypatch.setattr(stdlib_check, "_Listing", lambda context, modules: SimpleNamespace(result=lambda: listed))
+    monkeypatch.setattr(stdlib_check, "answers", lambda context: given)
+    monkeypatch.setattr(stdlib_check, "_mixed", lambda context, packages, evidence: None)
+    monkeypatch.setattr(stdlib_check, "_compile", lambda *_: Result(["compile"], status=2, stdout=compiler.encode()))
+    assert stdlib_check.check(context).status is status

@@ -82,6 +82,15 @@ def unparsed(answer: Result) -> str:
     return said if answer.status == 2 and re.search(r":\d+:\d+: ", said) else ""
 
 
+def is_own_formatter(context: Context) -> bool:
+    """Whether gofmt is Go's own: another program in its place, as gofumpt, may not know the syntax of this release."""
+    try:
+        with open(context.subject.open(context.toolchain.gofmt), "rb") as file:
+            return buildinfo.read_fd(file.fileno()).path in ("", "cmd/gofmt")
+    except (OSError, buildinfo.NotGo):
+        return True
+
+
 def answers(context: Context) -> Answers:
     """The answers, asked for by whoever comes first."""
     given: Answers = context.shared("answers", lambda: Answers(context))

@@ -7,7 +7,7 @@ import re
 import threading
 
 from go_health_hook.checks import Context
-from go_health_hook.checks._answers import answers, own_version, settings_of, unparsed
+from go_health_hook.checks._answers import answers, is_own_formatter, own_version, settings_of, unparsed
 from go_health_hook.checks._remedies import SILENCE, broken, excuse, failed, foreign, late, not_judged, reinstall
 from go_health_hook.go import goenv, sources, trust
 from go_health_hook.go.cache import build_cache, discard
@@ -67,7 +67,7 @@ def check(context: Context) -> Finding:
         if answer.timed_out:
             return late(context, f"parsing {module} {answer.why()}", f"go vet {module}", evidence)
         said = unparsed(answer)
-        if said:
+        if said and (is_own_formatter(context) or _is_refused_by_compiler(context, module, packages)):
             return broken(context, f"{module} does not parse: {said}", evidence)
     compiled = given.compiled
     if compiled is not None and not compiled.ok:
@@ -242,6 +242,10 @@ def _build(context: Context, package: str) -> Result:
 def _compile(context: Context, package: str, files: list[str]) -> Result:
     """Have the compiler read one package without what it imports: it still says which names are declared twice."""
     return context.toolchain.start(_compilation(context, package, files), context.deadline).wait()
+
+
+def _is_refused_by_compiler(context: Context, package: str, packages: list[tuple[str, list[str]]]) -> bool:
+    return PARTIAL[0] in _compile(context, package, dict(packages).get(package, [])).out
 
 
 def _compilation(context: Context, package: str, files: list[str]) -> list[str]:
