@@ -172,9 +172,12 @@ MUTATIONS = [
     ),
     *of(
         "gates/staged.py",
-        ('examination.not_judged and before == "block" and self.lock.note.ours', "False"),
+        ("self.lock.note.ours and self._says_nothing_new(decision, examination)", "False"),
+        ("return late and self.lock.note.proven and", "return late and"),
         ('decision.verdict.exit_status == EXIT_TIMEOUT and before == "allow"', "False"),
-        ("        case.standing = frozenset(f.check for f in running.findings if f.blocks)\n", ""),
+        ("f.blocks and (f.status != TIMEOUT or f.check not in proven)", "False"),
+        (" and (f.status != TIMEOUT or f.check not in proven)", ""),
+        ("bool(unsure) and not case.starved_blocks", "False"),
         ('powerless="on-failure = warn" if warn else ""', 'powerless=""'),
     ),
     *of(

@@ -252,6 +252,14 @@ def test_staged_lock_on_a_broken_go_outlasts_a_slow_machine(world: World, when: 
     assert entry and entry["held"] and entry["exit_status"] == 1
 
 
+def test_staged_lock_on_a_hang_goes_where_the_shutdown_is_slow_for_both(world: World) -> None:
+    world.found[B] = Finding(TIMEOUT, "had not answered")
+    assert world.gate()[0] == 3
+    world.running = Finding(TIMEOUT, "had not answered")
+    assert world.gate("shutdown")[0] == 0
+    assert not world.ostree.locked
+
+
 @pytest.mark.parametrize("when", ["", "shutdown"])
 def test_staged_hang_is_not_told_where_the_running_go_is_not_judged(world: World, when: str) -> None:
     world.found[B] = Finding(TIMEOUT, "had not answered")
