@@ -339,7 +339,7 @@ def goroot(checks: Callable[[], Mapping[str, str]], path: str | None = None) -> 
         dropins = []
     for file in [path] if path is not None else [ADMIN, *dropins]:
         try:
-            if b"\ngoroot" not in b"\n" + files.read(file, MAX_BYTES):
+            if not any(line.lstrip().startswith(b"goroot") for line in files.read(file, MAX_BYTES).splitlines()):
                 continue
         except OSError:
             if path is None:

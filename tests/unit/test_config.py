@@ -172,3 +172,11 @@ def test_config_that_is_no_file_is_an_error_line_and_no_wait(tmp_path: Path, kin
         path.mkdir()
     with pytest.raises(BadInput, match="cannot be read: "):
         config.load({}, str(path))
+
+
+@pytest.mark.parametrize("line", ["goroot = /srv/go", "  goroot = /srv/go", "# none\r\n\tgoroot=/srv/go\r"])
+def test_goroot_is_found_as_the_whole_configuration_has_it(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "hook.conf"
+    file.write_bytes(f"[toolchain]\n{line}\n".encode())
+    assert config.load({}, str(file)).get("toolchain", "goroot") == "/srv/go"
+    assert config.goroot(dict, str(file)) == "/srv/go"
