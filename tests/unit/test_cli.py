@@ -20,6 +20,7 @@ from go_health_hook.examine import severities
 
 SHOWN = ["goroot", "version", "stdlib", "cgroup", "gomaxprocs", "packages"]
 PACKAGE = Path(go_health_hook.__file__).parent
+TREE = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -206,3 +207,14 @@ def test_severity_of_a_check_is_the_configured_one(tmp_path: Path, capsys: pytes
     assert main(["--config", str(tmp_path / "hook.conf"), "--root", str(tmp_path), "--json"]) == 0
     given = {r["check"]: r["severity"] for r in json.loads(capsys.readouterr().out)["results"]}
     assert (given["packages"], given["stdlib"], given["goroot"]) == ("required", "advisory", "required")
+
+
+@pytest.mark.parametrize("command", ["status", "cpu"])
+def test_launcher_without_its_modules_says_that_it_is_damaged(tmp_path: Path, command: str) -> None:
+    launcher = tmp_path / "usr/bin/go-health-hook"
+    launcher.parent.mkdir(parents=True)
+    shutil.copy(TREE / "conf/usr/bin/go-health-hook", launcher)
+    done = subprocess.run([launcher, command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.count("\n") == 1
+    assert "is damaged; reinstall it" in done.stderr
