@@ -123,7 +123,7 @@ def test_misbehaving_go_is_cut_in_time_and_blocked(
     status, report = hook.judge(goroot, "--budget", str(budget))
     assert report["elapsed_s"] - report["credited_s"] <= budget + GRACE, report
     # A machine that kept it waiting for longer than the budget explains the silence: then it is not judged.
-    starved = status == 0 and report["credited_s"] > budget
+    starved = status == 0 and (report["credited_s"] > budget or "no time is left for a control" in report["reason"])
     # Below a second a busy machine leaves no time for a second look, and what is not proven is not judged.
     assert starved or status == MISBEHAVING[mode] or (budget < 1 and status in (0, 1, 3)), report
 
