@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.testbed import disks, extras, repository, stubs
 from tests.testbed.machine import Root
-from tests.testbed.vm import RUNNING, VM
+from tests.testbed.vm import BOOTING, VM
 
 TREE = Path(__file__).parents[2]
 pytestmark = pytest.mark.root
@@ -70,7 +70,7 @@ def reboot_into_it(vm: VM) -> VM:
     """Two reboots: into the update, and out of it."""
     vm.start("dnf5 -y offline reboot")
     assert vm.wait_off() == "reboot"
-    vm.start_qemu(vm.find_boot(vm.disk), "", "-accel", RUNNING)
+    vm.start_qemu(vm.find_boot(vm.disk), "", "-accel", BOOTING)
     assert vm.wait_off() == "reboot", "the boot for updates ends with a reboot, whatever became of them"
     return vm.boot()
 

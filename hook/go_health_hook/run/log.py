@@ -7,6 +7,7 @@ always put into the journal, at debug priority: journalctl -p debug -t go-health
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from go_health_hook.text import clean
@@ -47,7 +48,8 @@ def release() -> None:
     """Print nothing any more, and hold nothing of the caller's: this process outlives it."""
     global _fd
     if _fd >= 0:
-        os.close(_fd)
+        with contextlib.suppress(OSError):  # closed with all the others already
+            os.close(_fd)
         _fd = -1
 
 
