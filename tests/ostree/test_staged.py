@@ -26,6 +26,8 @@ GO = "/run/golang/bin/go"
 TRUNCATE = f"truncate -s 5M {GO}"
 LOCK = "/run/ostree/staged-deployment-locked"
 NOTE = "/run/go-health-hook/staged.json"
+# The note of a deployment that was refused and locked, besides its name.
+REFUSED = {"digest": "", "verdict": "block", "proven": True, "marks": ["file", "key"]}
 # libostree's other mark, which is a key inside the staged file.
 KEY = "/run/key"
 OSTREE = Path(__file__).with_name("ostree.sh").read_text()
@@ -107,7 +109,7 @@ def test_locked_lifted_and_locked_again(machine: Machine) -> None:
     assert "is locked: this system stays the default" in said
     assert "wait for a build whose Go is whole" in said
     assert locked(machine)
-    assert note(machine) == {"deployment": f"debian-{B}.0", "digest": "", "verdict": "block", "marks": ["file", "key"]}
+    assert note(machine) == {**REFUSED, "deployment": f"debian-{B}.0"}
     block = held_back(machine)
     assert block
     assert "cut short" in block["reason"]
@@ -221,7 +223,7 @@ def test_what_was_staged_while_locking_is_judged_with_the_lock_known_for_ours(ma
     stumble(machine, "lock", f"echo {C} >/run/staged")
     status, said = gate(machine)
     assert status == 1
-    assert note(machine) == {"deployment": f"debian-{C}.0", "digest": "", "verdict": "block", "marks": ["file", "key"]}
+    assert note(machine) == {**REFUSED, "deployment": f"debian-{C}.0"}
     assert f"{C[:12]}.0 is locked" in said
     assert "somebody else" not in said
 
