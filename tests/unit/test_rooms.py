@@ -85,8 +85,8 @@ STARTERS = [
     *("subprocess", "pty", "multiprocessing"),
     *("os.system", "os.popen", "os.fork", "os.posix_spawn", "os.spawn", "os.exec"),
 ]
-# `exec` becomes another program, a worker is a fork of this one, `trace` attends to a person's own program.
-ALLOWED = {"cpu/exec.py": ["os.exec"], "run/worker.py": ["os.fork"], "run/attended.py": ["subprocess"]}
+# `exec` becomes another program, a worker is a fork of this one.
+ALLOWED = {"cpu/exec.py": ["os.exec"], "run/worker.py": ["os.fork"]}
 
 
 def named(node: ast.AST) -> list[str]:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import subprocess
 import time
+
+from go_health_hook.run import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +24,8 @@ class Attended:
 
     def __init__(self, argv: Sequence[str], env: dict[str, str], through: Sequence[str] = ("stderr",)) -> None:
         """Start it. Raises OSError where it cannot be started."""
-        pipes = dict.fromkeys(through, subprocess.PIPE)
-        started = time.monotonic()
-        self._process = subprocess.Popen(list(argv), env=env, close_fds=True, **pipes)  # type: ignore[call-overload]
-        self.started = started
+        self.started = time.monotonic()
+        self._process = process.attend(argv, env, through)
         self.pid: int = self._process.pid
         self.status: int | None = None
         self._poll = select.poll()

@@ -368,6 +368,15 @@ def run_wider(argv: Sequence[str], deadline: Deadline, *, sandbox: Sandbox, **op
         return run(argv, deadline, sandbox=sandbox, **options)
 
 
+def attend(argv: Sequence[str], env: dict[str, str], through: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a person's own program in our process group; the streams in `through` are pipes, the others are ours.
+
+    For run/attended.py, which looks after it. Raises OSError where it cannot be started.
+    """
+    pipes = dict.fromkeys(through, subprocess.PIPE)
+    return subprocess.Popen(list(argv), env=env, close_fds=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
 def _cannot_start(helper: str, error: Exception) -> Unsandboxed:
     why = clean(getattr(error, "strerror", "") or str(error))
     what = f"{helper}: {why}" if helper else why
