@@ -82,13 +82,24 @@ def unparsed(answer: Result) -> str:
     return said if answer.status == 2 and re.search(r":\d+:\d+: ", said) else ""
 
 
+def formatter(context: Context) -> buildinfo.BuildInfo | None:
+    """Return how gofmt was built, as its file has it, or None where that does not tell."""
+
+    def read() -> buildinfo.BuildInfo | None:
+        try:
+            with open(context.subject.open(context.toolchain.gofmt), "rb") as file:
+                return buildinfo.read_fd(file.fileno())
+        except (OSError, buildinfo.NotGo):
+            return None
+
+    built: buildinfo.BuildInfo | None = context.shared("formatter", read)
+    return built
+
+
 def is_own_formatter(context: Context) -> bool:
     """Whether gofmt is Go's own: another program in its place, as gofumpt, may not know the syntax of this release."""
-    try:
-        with open(context.subject.open(context.toolchain.gofmt), "rb") as file:
-            return buildinfo.read_fd(file.fileno()).path in ("", "cmd/gofmt")
-    except (OSError, buildinfo.NotGo):
-        return True
+    built = formatter(context)
+    return built is None or built.path in ("", "cmd/gofmt")
 
 
 def answers(context: Context) -> Answers:

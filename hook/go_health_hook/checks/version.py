@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from go_health_hook.checks import Context
-from go_health_hook.checks._answers import answers
+from go_health_hook.checks._answers import answers, formatter, is_own_formatter
 from go_health_hook.checks._owners import owners
 from go_health_hook.checks._remedies import broken, excuse, failed
-from go_health_hook.go import buildinfo
 from go_health_hook.go.versions import Version, parse_version, parse_version_output
 from go_health_hook.text import clean, first_line
 from go_health_hook.verdict import PASS, SKIP, WARN, Finding
@@ -64,15 +63,10 @@ def _gofmt(context: Context) -> str:
 
     Empty also for another program in its place, as gofumpt: that is of whatever release it was built with.
     """
-    toolchain = context.toolchain
-    if toolchain.broken(toolchain.gofmt):
+    built = formatter(context)
+    if built is None or context.toolchain.broken(context.toolchain.gofmt) or not is_own_formatter(context):
         return ""
-    try:
-        with open(context.subject.open(toolchain.gofmt), "rb") as file:
-            built = buildinfo.read_fd(file.fileno())
-            return built.version if built.path in ("", "cmd/gofmt") else ""
-    except (OSError, buildinfo.NotGo):
-        return ""
+    return built.version
 
 
 def _files_agree(context: Context, version: Version, evidence: dict[str, object]) -> Finding:
