@@ -134,7 +134,6 @@ def budget_keys() -> dict[str, str]:
 
 
 CHECKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "checks")
-DEFAULT_SEVERITY = b'\nSEVERITY = "'
 
 
 def severities() -> dict[str, str]:
@@ -143,9 +142,7 @@ def severities() -> dict[str, str]:
     try:
         for name in sorted(os.listdir(CHECKS)):
             if name.endswith(".py") and name[0] != "_":
-                with open(f"{CHECKS}/{name}", "rb") as file:
-                    _, given, rest = file.read(MAX_BYTES).partition(DEFAULT_SEVERITY)
-                found[name[: -len(".py")]] = rest.partition(b'"')[0].decode() if given else REQUIRED
+                found[name[: -len(".py")]] = files.constant(f"{CHECKS}/{name}", "SEVERITY") or REQUIRED
     except (OSError, ValueError):
         pass  # a package half removed
     return found

@@ -43,11 +43,6 @@ BY_FILES = ("stdlib", "packages")
 LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAGAIN)
 
 
-def severities() -> dict[str, str]:
-    """Every check and its default severity, for the configuration's schema."""
-    return {check.name: check.severity for check in checks.every()}
-
-
 class Depth(Record):
     """How much a run does. `deep`: a program is built and run. `light`: what the ledger knows is not judged again.
 

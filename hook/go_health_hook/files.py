@@ -66,6 +66,15 @@ def head(path: str, limit: int = MAX_BYTES) -> bytes:
     return content
 
 
+def constant(path: str, name: str) -> str:
+    """Return what a module sets a constant to, a number or a string in double quotes, without importing it: an updater
+    waits. Empty where it sets none. Raises OSError, UnicodeDecodeError.
+    """
+    with open(path, "rb") as file:
+        _, _, rest = file.read(MAX_BYTES).partition(b"\n%s = " % name.encode())
+    return rest.partition(b"\n")[0].partition(b" ")[0].strip(b'"').decode()
+
+
 def read_object(path: str, limit: int = MAX_BYTES) -> dict[str, Any]:
     """Return the JSON object in a file; an empty one where there is none or it makes no sense."""
     import json

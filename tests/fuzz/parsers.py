@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from go_health_hook import config, override
 from go_health_hook.announce import motd, record
+from go_health_hook.config import severities
 from go_health_hook.errors import BadInput
-from go_health_hook.examine import severities
 from go_health_hook.gates import _refused, dnf5
 from go_health_hook.go import buildinfo, elf, goenv, incoming, probe, sources, unpack, versions
 from go_health_hook.linux import deployments, mountinfo, rpmdb_apart

@@ -10,7 +10,7 @@ import pytest
 from tests.toolchains.trees import real
 
 from go_health_hook import examine, policy
-from go_health_hook.config import Config
+from go_health_hook.config import Config, severities
 from go_health_hook.deadline import Deadline
 from go_health_hook.go import cache
 from go_health_hook.run import sandbox
@@ -19,7 +19,7 @@ from go_health_hook.verdict import Examination
 
 
 def examined(goroot: Path) -> Examination:
-    config = Config(examine.severities())
+    config = Config(severities())
     config._values["toolchain"]["goroot"] = str(goroot)
     found = examine.examine(Subject(), config, Deadline(30))
     policy.settle(found, policy.Case(by_hand=True))

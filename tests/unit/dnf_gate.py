@@ -12,9 +12,8 @@ from tests.unit.announcements import workers
 
 from go_health_hook import gates, override
 from go_health_hook.announce import journal, motd, record
-from go_health_hook.config import Config, load
+from go_health_hook.config import Config, load, severities
 from go_health_hook.deadline import Deadline
-from go_health_hook.examine import severities
 from go_health_hook.gates import _dnf, _dnf_after, _dnf_judge, _trace
 from go_health_hook.gates._dnf_transaction import Item, Transaction
 from go_health_hook.subject import Subject

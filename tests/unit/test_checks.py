@@ -16,9 +16,8 @@ from go_health_hook.checks import Context, _remedies
 from go_health_hook.checks import cgroup as cgroup_check
 from go_health_hook.checks import gomaxprocs as gomaxprocs_check
 from go_health_hook.checks import stdlib as stdlib_check
-from go_health_hook.config import load
+from go_health_hook.config import load, severities
 from go_health_hook.deadline import Deadline
-from go_health_hook.examine import severities
 from go_health_hook.go import buildinfo
 from go_health_hook.go.toolchain import Toolchain
 from go_health_hook.go.versions import parse_version

@@ -16,7 +16,7 @@ import pytest
 import go_health_hook
 from go_health_hook import VERSION, cli, start
 from go_health_hook.cli import main
-from go_health_hook.examine import severities
+from go_health_hook.config import severities
 
 SHOWN = ["goroot", "version", "stdlib", "cgroup", "gomaxprocs", "packages"]
 PACKAGE = Path(go_health_hook.__file__).parent

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from go_health_hook import config
+from go_health_hook.config import severities
 from go_health_hook.errors import BadInput
-from go_health_hook.examine import severities
 
 VENDOR = Path(__file__).parents[2] / "conf" / config.VENDOR.lstrip("/")
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from go_health_hook import checks
-from go_health_hook.config import Config
+from go_health_hook.config import Config, severities
 from go_health_hook.go import ledger
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Machine:
         monkeypatch.setattr(ledger, "FILE", str(self.file))
         monkeypatch.setattr(ledger, "BOOT_ID", str(self.boot))
         monkeypatch.setattr(ledger, "MACHINE_ID", str(self.machine_id))
-        self.config = Config({check.name: check.severity for check in checks.every()})
+        self.config = Config(severities())
         tools = f"{self.goroot}/pkg/tool/linux_amd64"
         self.toolchain = cast("Toolchain", SimpleNamespace(goroot=str(self.goroot), via="/usr/bin/go", tools=tools))
 

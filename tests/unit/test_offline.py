@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from go_health_hook.config import Config
+from go_health_hook.config import Config, severities
 from go_health_hook.deadline import Deadline
-from go_health_hook.examine import severities
 from go_health_hook.gates import _dnf_judge, _dnf_transaction
 from go_health_hook.linux import offline
 from go_health_hook.subject import Subject

@@ -13,8 +13,8 @@ import pytest
 from tests.unit.libostree import B, C, Libostree
 
 from go_health_hook import config
+from go_health_hook.config import severities
 from go_health_hook.deadline import Deadline
-from go_health_hook.examine import severities
 from go_health_hook.gates import Call, _locking, _refused, staged
 from go_health_hook.linux.deployments import FILE, KEY
 from go_health_hook.linux.ostree import Ostree

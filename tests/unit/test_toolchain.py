@@ -10,9 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from go_health_hook.checks import Context, _remedies
-from go_health_hook.config import load
+from go_health_hook.config import load, severities
 from go_health_hook.deadline import Deadline
-from go_health_hook.examine import severities
 from go_health_hook.go.toolchain import find
 from go_health_hook.linux import ostree
 from go_health_hook.subject import Subject

@@ -20,9 +20,8 @@ from tests.unit.announcements import examined
 from go_health_hook import cli, gates
 from go_health_hook.announce import record
 from go_health_hook.commands import status as status_command
-from go_health_hook.config import Config
+from go_health_hook.config import Config, severities
 from go_health_hook.deadline import Deadline
-from go_health_hook.examine import severities
 from go_health_hook.gates import _trace
 from go_health_hook.linux import systemd
 from go_health_hook.wiring import NOT_HERE, NOT_WIRED, WIRED, Wired, Wiring

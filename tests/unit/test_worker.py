@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from go_health_hook import checks, examine
-from go_health_hook.config import Config
+from go_health_hook import examine
+from go_health_hook.config import Config, severities
 from go_health_hook.deadline import Deadline
 from go_health_hook.policy import Case, settle
 from go_health_hook.run.worker import Died, Worker, bounded, unless_stuck
@@ -49,7 +49,7 @@ def test_bounded_dead_worker_gives_what_the_caller_says() -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_examine_killed_worker_is_no_veto(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     monkeypatch.setattr(examine, "_work", lambda *_: os.kill(os.getpid(), number))
-    config = Config({check.name: check.severity for check in checks.every()})
+    config = Config(severities())
     found = examine.examine(Subject(), config, Deadline(60, ceiling=60))
     assert {finding.ground for finding in found.findings} == {NOT_JUDGED}
     assert number.name in found.findings[0].summary

@@ -7,6 +7,7 @@ import importlib
 import os
 import threading
 
+from go_health_hook import files
 from go_health_hook.linux.cgroup import read_chain
 
 TYPE_CHECKING = False
@@ -72,20 +73,12 @@ class Check:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        with open(f"{HERE}/{name}.py", "rb") as file:
-            text = file.read()
-        self.severity = _constant(text, b"SEVERITY")
-        self.order = int(_constant(text, b"ORDER"))
+        self.order = int(files.constant(f"{HERE}/{name}.py", "ORDER"))
 
     def run(self, context: Context) -> Finding:
         """Carry it out."""
         found: Finding = importlib.import_module(f"{__name__}.{self.name}").check(context)
         return found
-
-
-def _constant(text: bytes, name: bytes) -> str:
-    """Return what a module's text sets a constant to: a number, or a string in double quotes."""
-    return text.partition(b"\n%s = " % name)[2].split()[0].strip(b'"').decode()
 
 
 def every() -> list[Check]:

@@ -8,7 +8,7 @@ import glob
 from go_health_hook import config, policy
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import EXIT_INTERNAL, HookError
-from go_health_hook.examine import examine, severities
+from go_health_hook.examine import examine
 from go_health_hook.linux import greenboot
 from go_health_hook.records import Record
 from go_health_hook.subject import Subject
@@ -126,7 +126,7 @@ def judge(system: ImageSystem, deployment: Deployment, seconds: float) -> Judged
     """
     deadline = Deadline(seconds / 2, ceiling=seconds)
     with system.tree(deployment) as root:
-        examination = examine(Subject("staged", root), config.Config(severities()), deadline)
+        examination = examine(Subject("staged", root), config.Config(config.severities()), deadline)
     policy.settle(examination, policy.Case())
     unclear = examination.verdict.exit_status == EXIT_INTERNAL
     unclear = unclear or any(f.check in OF_THE_IMAGE for f in examination.not_judged)

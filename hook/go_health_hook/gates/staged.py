@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 
-from go_health_hook import policy
+from go_health_hook import config, policy
 from go_health_hook.announce import publish, record
 from go_health_hook.deadline import Deadline, ceiling_of
 from go_health_hook.errors import EXIT_ALLOW, EXIT_BLOCK, EXIT_INTERNAL, EXIT_TIMEOUT, HookError
-from go_health_hook.examine import examine, severities
+from go_health_hook.examine import examine
 from go_health_hook.gates import _image_status, _refused
 from go_health_hook.gates._locking import DISCARD_SECONDS, LOCK_SECONDS, READ_SECONDS, Lock
 from go_health_hook.gates._unit import ERR, INFO, NOTICE, WARNING, kept, overridden, say, say_override, say_remedies
@@ -132,7 +132,7 @@ class _Gate:
         budget = call.seconds(settings, __name__, BUDGET)
         self.budget = min(budget, SHUTDOWN_SECONDS) if self.at_shutdown else budget
         self.tell = TELL_SECONDS_AT_SHUTDOWN if self.at_shutdown else TELL_SECONDS
-        self.mark = _refused.fingerprint(settings, severities())
+        self.mark = _refused.fingerprint(settings, config.severities())
         self.lock = Lock(system, staged, Deadline(self.budget + READ_SECONDS + LOCK_SECONDS + DISCARD_SECONDS))
         self.let = False
         # Steps that wait for the end of a transaction, each True once it is done.
