@@ -16,6 +16,7 @@ from go_health_hook.checks import Context, _remedies
 from go_health_hook.checks import cgroup as cgroup_check
 from go_health_hook.checks import gomaxprocs as gomaxprocs_check
 from go_health_hook.checks import stdlib as stdlib_check
+from go_health_hook.checks._remedies import late
 from go_health_hook.config import load, severities
 from go_health_hook.deadline import Deadline
 from go_health_hook.go import buildinfo
@@ -25,7 +26,7 @@ from go_health_hook.linux.cgroup_chain import Chain
 from go_health_hook.run import control
 from go_health_hook.run.result import Result
 from go_health_hook.subject import Subject
-from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, SKIP, Outcome
+from go_health_hook.verdict import FAIL, NOT_JUDGED, PASS, SKIP, TIMEOUT, Outcome
 
 if TYPE_CHECKING:
     from go_health_hook.verdict import Finding
@@ -35,9 +36,13 @@ def chain_of_case(name: str, tmp_path: Path) -> Chain:
     return next(case for case in CASES if case.name == name).read(tmp_path)
 
 
-def judged(chain: Chain, tmp_path: Path) -> Finding:
+def context_of(tmp_path: Path, goroot: str = "/") -> Context:
     subject = Subject("root", str(tmp_path))
-    context = Context(subject, Toolchain(subject, "/", "given"), load(severities()), Deadline(1))
+    return Context(subject, Toolchain(subject, goroot, "given"), load(severities()), Deadline(1))
+
+
+def judged(chain: Chain, tmp_path: Path) -> Finding:
+    context = context_of(tmp_path)
     context.shared("chain", lambda: chain)
     return cgroup_check.check(context)
 
@@ -144,3 +149,10 @@ def test_stdlib_another_formatter_needs_the_compiler_to_agree(
     monkeypatch.setattr(stdlib_check, "_mixed", lambda context, packages, evidence: None)
     monkeypatch.setattr(stdlib_check, "_compile", lambda *_: Result(["compile"], status=2, stdout=compiler.encode()))
     assert stdlib_check.check(context).status is status
+
+
+def test_late_answer_names_a_way_out_for_a_slow_machine_and_for_a_go_that_hangs(tmp_path: Path) -> None:
+    finding = late(context_of(tmp_path, "/opt/go"), "go version did not answer", "go version", {})
+    assert finding.status is TIMEOUT
+    assert "by hand: go version; if it does, allow more time in [budget]" in finding.remedy
+    assert "if it does not, remove /opt/go first, then unpack" in finding.remedy
