@@ -77,12 +77,15 @@ def examine(
 
 
 def examine_here(
-    subject: Subject, config: Config, deadline: Deadline, *, goroot: str = "", depth: Depth = USUAL
+    subject: Subject, config: Config, deadline: Deadline, *, goroot: str = "", depth: Depth = USUAL, found: Any = ...
 ) -> Examination:
-    """Do what `examine` does in this process, which is a worker already: one who waits for it keeps the clock."""
+    """Do what `examine` does in this process, which is a worker already: one who waits for it keeps the clock.
+
+    `found` is the subject's toolchain or None, where it has been looked for already.
+    """
     run = _Run(subject, config, deadline)
     messages: list[Any] = []
-    _work(subject, config, deadline, goroot, depth, run.wanted, messages.append)
+    _work(subject, config, deadline, goroot, depth, run.wanted, messages.append, found)
     for message in list(messages):  # a check that hangs may answer later
         run.take(message)
     return run.examination(_late)
@@ -187,6 +190,7 @@ def _work(
     depth: Depth,
     wanted: list[checks.Check],
     send: Callable[[object], None],
+    found: Any = ...,
 ) -> None:
     """In the worker: find the toolchain, run the checks side by side, send what they find as they find it."""
     root = os.path.realpath(subject.root)
@@ -202,8 +206,10 @@ def _work(
         return
     subject.root = root
     configured = config.get("toolchain", "goroot")
+    toolchain: toolchains.Toolchain | None
     try:
-        toolchain = toolchains.find(subject, goroot or ("" if configured == "auto" else configured))
+        wanted_goroot = goroot or ("" if configured == "auto" else configured)
+        toolchain = toolchains.find(subject, wanted_goroot) if found is ... else found
     except NotJudged as error:
         for check in wanted:
             _send(send, check.name, _mishap(error), 0.0)

@@ -169,6 +169,15 @@ def test_judge_running_go_names_its_stage(machine: Path, tmp_path: Path) -> None
     assert answer.entry and answer.entry["subject"] == "running"
 
 
+@pytest.mark.root
+def test_judge_does_not_look_twice_for_what_is_installed(machine: Path, tmp_path: Path) -> None:
+    given = settings(tmp_path, "[toolchain]\ngoroot = /nonexistent\n")
+    task = _dnf.plan(transaction({"hello": "U"}), Survey(), set(), everything=False)
+    assert task is not None
+    task.found = None
+    assert _dnf_judge.judge(task, given, Deadline(60), Clock(), stages([])).status == 0
+
+
 def test_judge_incoming_package_without_a_place_is_asked_for_again(tmp_path: Path) -> None:
     task = Task(transaction({"golang": "U"}), Survey(), {"golang"}, True, True)
     with pytest.raises(NotFound, match="golang-0:1-1"):
@@ -188,7 +197,7 @@ def test_judge_person_who_removes_the_go_command_is_left_alone(tmp_path: Path, m
 
 
 def test_survey_tells_what_is_installed(tmp_path: Path) -> None:
-    found = Survey(**_dnf_judge.survey(settings(tmp_path), ["no-such-package"], True))
+    found = Survey(**_dnf_judge.survey(_dnf_judge.find_installed(settings(tmp_path)), ["no-such-package"], True))
     assert (found.older_installed, bool(found.looks)) == (False, True)
 
 

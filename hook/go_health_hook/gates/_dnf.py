@@ -236,14 +236,15 @@ def _survey(transaction: Transaction, settings: Config, deadline: Deadline, cloc
     """
 
     def work(send: Callable[[object], None], receive: Callable[[], Any]) -> None:
-        from go_health_hook.gates._dnf_judge import survey
+        from go_health_hook.gates._dnf_judge import find_installed, survey
 
-        found = survey(settings, transaction.new_names, transaction.wants_owners)
+        toolchain = find_installed(settings)
+        found = survey(toolchain, transaction.new_names, transaction.wants_owners)
         send(found)
         names = receive()
         if names is not None:
             task = Task(transaction, Survey(**found), set(names), incoming=False, running=True)
-            task.last = not transaction.coming
+            task.last, task.found = not transaction.coming, toolchain
             _do(task, settings, deadline, clock, send)
 
     watched = _Watched(Worker(work, listens=True), deadline, transaction.watched, clock)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from go_health_hook.config import Config
     from go_health_hook.gates._dnf_transaction import Transaction
+    from go_health_hook.go.toolchain import Toolchain
     from go_health_hook.linux.cgroup_chain import Chain
     from go_health_hook.linux.offline import Prepared
     from go_health_hook.linux.rpmfile import Place
@@ -68,13 +69,18 @@ class Survey(Record):
     older_installed: bool = False
 
 
-def survey(settings: Config, new_names: Sequence[str], with_owners: bool) -> dict[str, Any]:
-    """Return the arguments of a Survey. `with_owners`: the updater does not tell who owns which file."""
-    from go_health_hook.gates._dnf_after import looks
+def find_installed(settings: Config) -> Toolchain | None:
+    """Return the running root's toolchain, or None where there is none."""
     from go_health_hook.go.toolchain import find
 
     configured = settings.get("toolchain", "goroot")
-    found = find(Subject(), "" if configured == "auto" else configured)
+    return find(Subject(), "" if configured == "auto" else configured)
+
+
+def survey(found: Toolchain | None, new_names: Sequence[str], with_owners: bool) -> dict[str, Any]:
+    """Return the arguments of a Survey. `with_owners`: the updater does not tell who owns which file."""
+    from go_health_hook.gates._dnf_after import looks
+
     goroot = found.goroot if found else ""
     owners: list[str] = []
     older = False
@@ -109,6 +115,7 @@ class Task(Record):
     """What is to be judged: what comes in, the installed Go, or both in turn; and where incoming packages may be.
 
     `names` are those of Go's packages in the transaction. `places` are known so far; `last`: there are no more.
+    `found` is what `find_installed` has returned in this process, `...` where it was not asked.
     """
 
     transaction: Transaction
@@ -118,6 +125,7 @@ class Task(Record):
     running: bool
     places: dict[str, list[Place]] = {}
     last: bool = False
+    found: Any = ...
 
     def __post_init__(self) -> None:
         self.token = _token() if self.incoming else ""
@@ -160,7 +168,7 @@ def judge(
     stage("judging", "running", deadline)
     from go_health_hook.examine import BY_GATE, examine_here
 
-    examination = examine_here(Subject(), settings, deadline, depth=BY_GATE)
+    examination = examine_here(Subject(), settings, deadline, depth=BY_GATE, found=task.found)
     excused = excuse_libraries(task, examination, stage)
     return decide(transaction.gate, examination, settings, in_force(), look=excused, offline=transaction.offline)
 

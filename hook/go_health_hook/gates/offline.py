@@ -86,7 +86,7 @@ def _judge(update: Prepared, settings: Config) -> Answer:
     items = [Item(p.name, p.evr, p.action, p.coming, p.full, list) for p in update.packages]
     transaction = Transaction(GATE, items, False, lambda installed: _go_names(installed, update), offline=update)
     deadline = Deadline(settings.budget(__name__, BUDGET), ceiling=ceiling_of(settings.get("budget", "ceiling")))
-    installed = _dnf_judge.Survey(**_dnf_judge.survey(settings, [], True))
+    installed = _dnf_judge.Survey(**_dnf_judge.survey(_dnf_judge.find_installed(settings), [], True))
     everything = settings.get("dnf", "transactions") == "all"
     task = _dnf.plan(transaction, installed, transaction.go_names(installed), everything=everything)
     if not update.packages:  # PackageKit does not say what a release upgrade brings
