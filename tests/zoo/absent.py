@@ -47,6 +47,12 @@ def remains_of_a_package(world: World) -> None:
     world.write("/usr/lib/golang/src/local.patch", "")
 
 
+@case("https://go.dev/doc/install/source: sources that were never built", NOTHING, False)
+def sources_that_were_never_built(world: World) -> None:
+    world.unpack()
+    world.shell("rm -r /usr/local/go/bin /usr/local/go/pkg")
+
+
 @case("https://gcc.gnu.org/onlinedocs/gccgo/", NOTHING, False, says=("gcc's go",), never=UNTRUE)
 def gccs_go(world: World) -> None:
     world.write("/usr/bin/go-13", b"\x7fELF\x02\x01\x01" + bytes(100), 0o755)

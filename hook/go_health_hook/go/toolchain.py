@@ -260,7 +260,7 @@ def _is_remains(subject: Subject, path: str) -> bool:
             return False
     except OSError:
         return False
-    return not any(subject.has_name(f"{path}/{name}") for name in ("bin/go", "pkg/tool", "VERSION"))
+    return not any(subject.has_name(f"{path}/{name}") for name in ("bin/go", "pkg/tool"))
 
 
 def find(subject: Subject, goroot: str = "") -> Toolchain | None:
