@@ -95,6 +95,19 @@ def goenv_with_flags(world: World) -> None:
     world.go_env(f"{STOCK}GOTOOLCHAIN=local\nGOFLAGS=-trimpath -buildvcs=false -mod=mod\n")
 
 
+@case("https://go.dev/doc/security/fips140: a frozen module, which the go command unpacks", HEALTHY, True,
+      ("1.24.11", "1.25.5", "1.27.3"))  # fmt: skip
+def goenv_with_a_fips_module(world: World) -> None:
+    world.unpack()
+    world.go_env(f"{STOCK}GOTOOLCHAIN=local\nGOFIPS140=v1.0.0\n")
+
+
+@case("a configuration file kept in /etc", BROKEN, False, says=("invalid GOTOOLCHAIN",))
+def goenv_linked_from_etc_with_a_carriage_return(world: World) -> None:
+    world.unpack()
+    world.link("/usr/local/go/go.env", world.write("/etc/golang/go.env", "GOTOOLCHAIN=local\r\n"))
+
+
 @case("https://go.dev/doc/godebug", HEALTHY, True)
 def goenv_with_godebug_and_private_modules(world: World) -> None:
     world.unpack()

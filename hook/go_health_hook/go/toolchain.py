@@ -163,8 +163,9 @@ class Toolchain:
     def environment(self) -> dict[str, str]:
         """A clean environment for its programs: no user's settings, no other toolchain, no network.
 
-        HOME cannot be written, so that Go's telemetry stays quiet; the build cache is in the sandbox's own /tmp and
-        gone with it. An empty GOFLAGS would count as none, and go.env's would hold; -a=false says what holds anyway.
+        HOME cannot be written, so that Go's telemetry stays quiet. The build cache is in the sandbox's own /tmp and
+        gone with it, as is the module cache: where go.env has GOFIPS140, a module is unpacked there. An empty GOFLAGS
+        would count as none, and go.env's would hold; -a=false says what holds anyway.
         """
         return {
             "GOROOT": self.goroot,
@@ -176,6 +177,7 @@ class Toolchain:
             "CGO_ENABLED": "0",
             "HOME": "/nonexistent",
             "GOPATH": "/tmp/gopath",
+            "GOMODCACHE": "/tmp/gomodcache",
             "GOCACHE": "/tmp/gocache",
             "TMPDIR": "/tmp/",
         }
@@ -207,7 +209,8 @@ class Toolchain:
         """GOROOT, and what links in it lead to, where the sandbox's /usr does not have it."""
         paths = [] if self.goroot.startswith("/usr/") else [self.goroot]
         tools = os.path.relpath(self.tools, self.goroot)
-        for name in ("bin", "bin/go", "bin/gofmt", "src", "pkg", "pkg/tool", tools, f"{tools}/compile", "lib"):
+        programs = ("bin", "bin/go", "bin/gofmt", "pkg", "pkg/tool", tools, f"{tools}/compile")
+        for name in (*programs, "src", "lib", "go.env"):
             try:
                 real = self.subject.realpath(f"{self.goroot}/{name}")
             except OSError:

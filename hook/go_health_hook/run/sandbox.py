@@ -36,7 +36,7 @@ KEPT_OUT = (
     *("proc", "root", "run", "sbin", "sys", "tmp", "usr", "var"),
 )
 # What a toolchain's environment places in the view's own /tmp; without a view a directory of the run's takes its place.
-TEMPORARY = ("TMPDIR", "GOPATH", "GOCACHE")
+TEMPORARY = ("TMPDIR", "GOPATH", "GOMODCACHE", "GOCACHE")
 
 
 class Unsandboxed(NotJudged):
