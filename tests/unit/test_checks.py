@@ -15,6 +15,7 @@ from tests.unit.cases import CASES, Case
 from go_health_hook.checks import Context, _remedies
 from go_health_hook.checks import cgroup as cgroup_check
 from go_health_hook.checks import gomaxprocs as gomaxprocs_check
+from go_health_hook.checks import goroot as goroot_check
 from go_health_hook.checks import stdlib as stdlib_check
 from go_health_hook.checks._remedies import late
 from go_health_hook.config import load, severities
@@ -156,3 +157,17 @@ def test_late_answer_names_a_way_out_for_a_slow_machine_and_for_a_go_that_hangs(
     assert finding.status is TIMEOUT
     assert "by hand: go version; if it does, allow more time in [budget]" in finding.remedy
     assert "if it does not, remove /opt/go first, then unpack" in finding.remedy
+
+
+@pytest.mark.parametrize("home", ["", "root", "home/alice"])
+def test_goroot_other_toolchain_is_no_fault_where_a_user_has_fetched_it(tmp_path: Path, home: str) -> None:
+    goroot = tmp_path / "usr/local/go"
+    (goroot / "pkg/tool/linux_amd64").mkdir(parents=True)
+    (goroot / "VERSION").write_text("go1.27.3\n")
+    (goroot / "go.env").write_text("GOTOOLCHAIN=go1.26.1\n")
+    if home:
+        fetched = tmp_path / home / "go/pkg/mod/golang.org/toolchain@v0.0.1-go1.26.1.linux-amd64/bin/go"
+        fetched.parent.mkdir(parents=True)
+        fetched.touch()
+    finding = goroot_check._settings(context_of(tmp_path, "/usr/local/go"), {})
+    assert finding is None if home else finding is not None and finding.status is FAIL

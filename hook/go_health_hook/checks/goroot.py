@@ -114,14 +114,19 @@ def _settings(context: Context, evidence: dict[str, object]) -> Finding | None:
 
 
 def _is_here(context: Context, name: str, settings: Mapping[str, str]) -> bool:
-    """Whether the toolchain that go.env names is on the search path, or in a module cache that go.env names.
+    """Whether the toolchain that go.env names is on the search path, or in the module cache of go.env or of a user.
 
-    Those are where the go command looks before it asks the network (cmd/go/internal/toolchain/select.go, Exec).
+    Those are where the go command looks before it asks the network (cmd/go/internal/toolchain/select.go, Exec). One
+    that a user has fetched works for that user.
     """
-    cache = settings.get("GOMODCACHE") or f"{settings.get('GOPATH', '').partition(':')[0]}/pkg/mod"
+    homes = ["/root"]
+    with contextlib.suppress(OSError):
+        homes += [f"/home/{user}" for user in context.subject.listdir("/home")]
+    caches = [settings.get("GOMODCACHE") or f"{settings.get('GOPATH', '').partition(':')[0]}/pkg/mod"]
+    caches += [f"{home}/go/pkg/mod" for home in homes]
     platform = os.path.basename(context.toolchain.tools).replace("_", "-")
     places = [f"{directory}/{name}" for directory in SEARCH]
-    places.append(f"{cache}/golang.org/toolchain@v0.0.1-{name}.{platform}/bin/go")
+    places += [f"{cache}/golang.org/toolchain@v0.0.1-{name}.{platform}/bin/go" for cache in caches]
     return any(place.startswith("/") and context.subject.exists(place) for place in places)
 
 
