@@ -68,7 +68,7 @@ echo "$id"
 BOOT = r"""
 import ctypes, os, sys
 sys.path.insert(0, "/usr/lib/go-health-hook")
-from go_health_hook.linux import kernel_calls as k
+from go_health_hook.run import kernel_calls as k
 
 id, old = sys.argv[1], ""
 top = "/run/boot"

@@ -14,12 +14,11 @@ import os
 import re
 import stat
 
-from go_health_hook.linux import kernel_calls
 from go_health_hook.linux.deployments import Deployment, State, Unreadable, parse_json
 from go_health_hook.linux.image import ImageSystem
 from go_health_hook.linux.soft_reboot import in_first
 from go_health_hook.records import Record
-from go_health_hook.run import process
+from go_health_hook.run import kernel_calls, process
 from go_health_hook.text import clean
 
 TYPE_CHECKING = False

@@ -16,7 +16,7 @@ import threading
 import time
 
 from go_health_hook.deadline import Deadline
-from go_health_hook.run import log
+from go_health_hook.run import kernel_calls, log
 from go_health_hook.run.command import Command
 from go_health_hook.run.progress import tend
 from go_health_hook.run.result import MAX_OUTPUT, Result
@@ -94,7 +94,8 @@ class Running:
         stdin = subprocess.DEVNULL
         limits = lower_limits() if self.sandbox is not None else contextlib.nullcontext()
         if self._command.scratch:
-            _become_subreaper()
+            with contextlib.suppress(OSError):
+                kernel_calls.become_subreaper()
         try:
             if self.until:
                 stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
@@ -402,17 +403,3 @@ def _kill_strays() -> None:
             with contextlib.suppress(OSError):
                 os.waitpid(pid, os.WNOHANG)
         time.sleep(0.001)
-
-
-def _prctl(option: int, value: int) -> None:
-    """Call prctl(2); without ctypes nothing is done."""
-    try:
-        import ctypes
-
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-    except (ImportError, OSError, AttributeError):
-        pass
-
-
-def _become_subreaper() -> None:
-    _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
