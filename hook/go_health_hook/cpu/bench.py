@@ -116,23 +116,11 @@ def _ratio(over: int, under: int) -> str:
 
 
 def _progress(count: int, quiet: bool) -> Callable[[int, str], None]:
-    """What shows how far it is, on a terminal: rich's bar, or lines where rich is not installed."""
-    if quiet or not sys.stderr.isatty():
-        return lambda done, what: None
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    except ImportError:
-        return lambda done, what: print(f"{done}/{count} {what}", file=sys.stderr)
-    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task("", total=count)
-    bar.start()
+    """What shows how far it is, on a terminal."""
 
     def show(done: int, what: str) -> None:
-        bar.update(task, completed=done, description=what)
-        if done >= count:
-            bar.stop()
+        if what and not quiet and sys.stderr.isatty():
+            print(f"{done}/{count} {what}", file=sys.stderr)
 
     return show
 
