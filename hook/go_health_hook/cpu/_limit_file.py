@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook import files
 from go_health_hook.linux.cgroup_files import parse_cpu_max, parse_period_v1, parse_quota_v1
 from go_health_hook.linux.kernel_files import Malformed
 from go_health_hook.records import Record
@@ -72,22 +73,13 @@ def _followed(
         return LimitFile(OWN, leaf.path if leaf else "", leaf.cpus if leaf else None)
     try:
         if name == NAMES[0]:
-            quota, period = parse_cpu_max(_read(f"{folder}/{number}"))
+            quota, period = parse_cpu_max(files.read(f"{folder}/{number}"))
         else:
             other = next(n for n, link in links.items() if link == f"{directory}/{PERIOD}")
-            quota = parse_quota_v1(_read(f"{folder}/{number}"))
-            period = parse_period_v1(_read(f"{folder}/{other}"))
+            quota = parse_quota_v1(files.read(f"{folder}/{number}"))
+            period = parse_period_v1(files.read(f"{folder}/{other}"))
     except OSError:
         return LimitFile(GONE)  # ENODEV: the cgroup has been removed
     except (Malformed, StopIteration):
         return LimitFile(UNKNOWN)
     return LimitFile(OTHER, clean(directory), None if quota is None else quota / period)
-
-
-def _read(path: str) -> bytes:
-    """A small file by a descriptor of another process. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        return os.read(fd, 4096)
-    finally:
-        os.close(fd)

@@ -25,6 +25,7 @@ from operator import attrgetter
 from go_health_hook import VERSION, files
 from go_health_hook.go.cache import SYSTEM
 from go_health_hook.records import Record
+from go_health_hook.text import when
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ class Entry(Record):
     @property
     def line(self) -> str:
         """When it was judged, for people."""
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.judged))
-        return f"as judged {when}, nothing has changed since"
+        return f"as judged {when(self.judged)}, nothing has changed since"
 
 
 def recall(toolchain: Toolchain, config: Config) -> Entry | None:

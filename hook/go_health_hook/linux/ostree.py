@@ -39,11 +39,6 @@ SYSROOT_LOCK = "/ostree/lock"
 _FLOCK = "hhqqi4x"
 
 
-def on_ostree() -> bool:
-    """Whether this system was booted from an ostree deployment (rpm-ostree's and bootc's ostree backend included)."""
-    return os.path.exists(BOOTED)
-
-
 def driver() -> str:
     """Return the program that manages the deployments here: "rpm-ostree", "bootc" or "ostree"."""
     return next((name for name in ("rpm-ostree", "bootc") if process.has_host(name)), "ostree")

@@ -45,10 +45,6 @@ class Owner(Record):
         """The name of the source package."""
         return self.source.rsplit("-", 2)[0]
 
-    def to_list(self) -> list[str]:
-        """Plain values, for a worker's message."""
-        return [self.name, self.nevra, self.evr, self.version, self.source]
-
 
 class Ownership(Record):
     """Who owns a GOROOT. `go` is the owner of bin/go; `reason` says why nothing is known, and then all else is empty.
