@@ -33,14 +33,16 @@ class Condition(NamedTuple):
 
     suite: str
     defines: tuple[str, ...]
+    check: bool = False  # whether %check is run
 
 
-# bullseye has EL 9's rpm 4.16 and Python 3.9; forky has rpm 6 and Python 3.14, as Fedora.
+# bullseye has EL 9's rpm 4.16 and Python 3.9; forky has rpm 6 and Python 3.14, as Fedora. %check runs once in each: no
+# macro of a distribution changes what it does there.
 CONDITIONS = {
-    "rhel 9": Condition("bullseye", ("rhel 9", "el9 1", "dist .el9")),
+    "rhel 9": Condition("bullseye", ("rhel 9", "el9 1", "dist .el9"), check=True),
     "rhel 10": Condition("forky", ("rhel 10", "el10 1", "dist .el10", "_rpmformat 4")),
     "fedora 43": Condition("forky", ("fedora 43", "fc43 1", "dist .fc43", "_rpmformat 4")),
-    "fedora 44": Condition("forky", ("fedora 44", "fc44 1", "dist .fc44")),
+    "fedora 44": Condition("forky", ("fedora 44", "fc44 1", "dist .fc44"), check=True),
 }
 # As Fedora and EL have it; the testbed's macro file says where Debian's dnf looks.
 SITELIB = "python3_sitelib %{_prefix}/lib/python%{python3_version}/site-packages"
@@ -73,7 +75,7 @@ def source_files() -> list[Path]:
 
 
 def build(name: str) -> Path:
-    """The folder with the packages of that condition and rpmbuild's output (rpmbuild.log); %check has passed.
+    """The folder with the packages of that condition and rpmbuild's output (rpmbuild.log).
 
     Raises machine.Failed where rpmbuild fails.
     """
@@ -89,7 +91,7 @@ def build(name: str) -> Path:
 
     names = [f"{path.relative_to(cache.TREE)} {path.lstat().st_mode & 0o111}" for path in files]
     contents = [os.readlink(path) if path.is_symlink() else path for path in files]
-    recipe = [root.key(), *condition.defines, SITELIB, rpms.MACROS, *names, *contents]
+    recipe = [root.key(), str(condition.check), *condition.defines, SITELIB, rpms.MACROS, *names, *contents]
     return cache.built(f"packages-{name.replace(' ', '-')}", recipe, run)
 
 
@@ -109,6 +111,15 @@ def rpmbuild_as_user(machine: Machine, condition: Condition, files: list[Path]) 
     machine.run(["chown", "-R", f"{USER}:{USER}", HOME])
     defined = [word for macro in (*condition.defines, SITELIB) for word in ("--define", macro)]
     user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
-    command = ["rpmbuild", "-ba", "--nodeps", f"--macros={macros}:/etc/macros.fedora", *defined, f"{HOME}/{SPEC.name}"]
+    checked = [] if condition.check else ["--nocheck"]
+    command = [
+        "rpmbuild",
+        "-ba",
+        "--nodeps",
+        *checked,
+        f"--macros={macros}:/etc/macros.fedora",
+        *defined,
+        f"{HOME}/{SPEC.name}",
+    ]
     done = machine.run([*user, *command], timeout=900, env={"HOME": HOME, "USER": "builder"}, cwd=HOME)
     return done.stdout + done.stderr

@@ -25,7 +25,7 @@ def asked(package: Path, what: str) -> list[str]:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
 
 
-@EVERY_CONDITION
+@pytest.mark.parametrize("condition", [name for name, c in builds.CONDITIONS.items() if c.check])
 def test_check_section_declared_requirements_passes(condition: str) -> None:
     log = (builds.build(condition) / "rpmbuild.log").read_text()
     passed = re.findall(r"(\d+) passed", log)

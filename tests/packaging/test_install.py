@@ -197,7 +197,10 @@ def commands(after: str) -> list[str]:
 
 
 def test_readme_clone_commands_end_in_a_wired_gate() -> None:
-    """The commands as they stand, in a root whose package names are Fedora's, as root; sudo is left out."""
+    """The commands as they stand, in a root whose package names are Fedora's, as root; sudo is left out.
+
+    So is what %check would run: tests/packaging/test_build.py sees it pass in this root.
+    """
     wanted = ("make", "rpm-build", "python3-devel", "python3-pytest", "python3-hypothesis", "systemd-rpm-macros")
     offered = rpmbuild.packages("stubs-build", stubs.one_spec({name: sets.stub(name) for name in wanted}))
     typed = commands("### From a clone")
@@ -205,7 +208,7 @@ def test_readme_clone_commands_end_in_a_wired_gate() -> None:
     with bare() as machine:
         machine.write("/etc/os-release", "ID=fedora\nVERSION_ID=45\n")
         machine.run("ln -s dnf5 /usr/bin/dnf && mkdir /usr/lib/rpm/redhat")
-        machine.write("/etc/rpm/macros.fedora", rpms.MACROS.read_text() + "%fedora 45\n%dist .fc45\n")
+        machine.write("/etc/rpm/macros.fedora", rpms.MACROS.read_text() + "%fedora 45\n%dist .fc45\n%pytest :\n")
         repository.offer(machine, offered.values(), "fedora")
         builds.clone(machine, "/root/clone")
         outputs = []
