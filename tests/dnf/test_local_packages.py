@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 PROGRAM = {"forky": "dnf5 -y", "bookworm": "dnf -y"}
 FOLDER = "/root/my pk%20/\u00e9"
+# In the gate's place.
+SWAP = """#!/bin/sh
+if test "$2" = before; then
+    for f in /root/fifo/golang-*.rpm; do
+        rm $f
+        mkfifo $f
+        setsid sh -c 'tail --pid=$1 -f /dev/null; while :; do : >$0; done' $f $$ <>/dev/null >&0 2>&0 &
+    done
+fi
+exec /usr/libexec/go-health-hook/gate-itself "$@"
+"""
 SOUND = "go version go1.25.5 linux/amd64\n"
 
 
@@ -73,16 +84,16 @@ def test_local_packages_given_as_urls_are_vetoed(place: tuple[Machine, str]) -> 
 
 
 def test_local_packages_fifo_beside_them_does_not_hang(place: tuple[Machine, str]) -> None:
-    """The file that dnf read is replaced by a FIFO before the gate looks."""
+    """The file that dnf read is replaced by a FIFO before the gate looks; once that has ended, rpm reads nothing."""
     m, suite = place
     put(m, suite, "truncated", "/root/fifo")
     # Not where dnf5 asks first whether a block is over: it has yet to read the file then.
-    swap = 'if test "$2" = before; then for f in /root/fifo/golang-*.rpm; do rm $f; mkfifo $f; done; fi'
-    m.write("/root/swap", f'#!/bin/sh\n{swap}\nexec /usr/libexec/go-health-hook/gate-itself "$@"\n', 0o755)
+    m.write("/root/swap", SWAP, 0o755)
     m.run("cd /usr/libexec/go-health-hook && mv gate gate-itself && cp /root/swap gate")
     try:
         done = m.run(f"cd /root/fifo && timeout -k 1 60 {PROGRAM[suite]} upgrade ./golang-*.rpm", check=False)
     finally:
+        m.kill_all()
         m.run("cd /usr/libexec/go-health-hook && mv gate-itself gate")
     assert "was not found. The update goes on" in done.stdout + done.stderr
     assert m.run("go version").stdout == SOUND, "rpm itself had nothing to install"
