@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.leftovers import DEAD
+from tests.leftovers import DEAD, left_behind
 from tests.testbed import slow
 from tests.testbed.quota import cpu_quota
 from tests.toolchains.trees import Hook, copy, real, replace
@@ -113,7 +113,7 @@ def test_starved_run_ends_at_the_ceiling_and_is_not_judged(hook: Hook, tmp_path:
 
 @pytest.mark.parametrize("budget", [0.2, 1, 3, 5])
 @pytest.mark.parametrize("mode", MISBEHAVING)
-def test_misbehaving_go_is_cut_in_time_and_blocked(
+def test_misbehaving_go_is_cut_in_time_blocked_and_leaves_nothing(
     hook: Hook, workshop: Path, badgo: Path, mode: str, budget: float
 ) -> None:
     """What the machine kept it waiting comes on top, since other tests run at the same time."""
@@ -126,6 +126,10 @@ def test_misbehaving_go_is_cut_in_time_and_blocked(
     starved = status == 0 and (report["credited_s"] > budget or "no time is left for a control" in report["reason"])
     # Below a second a busy machine leaves no time for a second look, and what is not proven is not judged.
     assert starved or status == MISBEHAVING[mode] or (budget < 1 and status in (0, 1, 3)), report
+    assert starved or budget < 1 or report["verdict"] == "block"
+    assert all(r["remedy"] for r in report["results"] if r["status"] in ("fail", "timeout"))
+    assert "\x1b" not in str(report)
+    assert left_behind(str(workshop)) == []
 
 
 @pytest.mark.parametrize("mode", ["hangs", "ignores SIGTERM", "answers late", "forks and leaves"])
