@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""python3 -m tests.testbed: builds what is not in the cache yet, so that no test has to wait for it."""
+"""python3 -m tests.testbed: builds what is not in the cache yet and does not depend on this tree.
+
+What does, as our packages and the machine that ostree boots, is built by the first test that asks for it, while others
+run: it takes one processor only.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ def main() -> int:
         print(f"testbed: no virtual machine, since {vm.why_not()}", file=sys.stderr)
     else:
         disks.plain()
-        ostree_vm.caught()
+        ostree_vm.repository()
     return 0
 
 
