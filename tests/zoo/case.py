@@ -52,6 +52,8 @@ READABLE = r"(chmod -R o\+rX [^;]+)"
 SILENT = r"set (\w+ = advisory) in \[checks\]"
 UNPACKED = r"(remove \S+) first, then unpack the archive of one release there"
 MOVED = r"(put one that only root can change in /usr/local or /opt)"
+BY_HAND = r"(judge Go by hand)"  # where the updater's own surroundings are to blame
+MOUNTED = r"in this mount namespace: (mount .+? /sys/fs/cgroup)"
 NAMED = r"(?:Go in|starts Go in) (\S+?):? (?:name that|is not judged)"
 
 CASES: dict[str, Case] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.zoo.case import HEALTHY, NOT_JUDGED, case
+from tests.zoo.case import BY_HAND, HEALTHY, MOUNTED, NOT_JUDGED, case
+from tests.zoo.world import run
 
 if TYPE_CHECKING:
     from tests.zoo.world import World
@@ -30,6 +31,12 @@ def started_with_sigchld_ignored(world: World) -> None:
     world.unpack()
 
 
+@case("LimitAS= in an updater's unit, `ulimit -v` in a script", NOT_JUDGED, True, never=("is broken",), cure=BY_HAND,
+      by=("sh", "-ec", 'ulimit -v 500000; exec "$0" "$@"'))  # fmt: skip
+def started_with_little_address_space(world: World) -> None:
+    world.unpack()
+
+
 @case("a chroot in which nothing was mounted", NOT_JUDGED, True, says=("/proc is not mounted",),
       by=covered("mount -t tmpfs zoo /proc"))  # fmt: skip
 def started_without_proc(world: World) -> None:
@@ -45,6 +52,14 @@ def started_in_a_pid_namespace_with_the_old_proc(world: World) -> None:
 @case("a chroot with an empty /dev", NOT_JUDGED, True, by=covered("mount -t tmpfs zoo /dev"))
 def started_without_devices(world: World) -> None:
     world.unpack()
+
+
+@case("https://man7.org/linux/man-pages/man7/cgroup_namespaces.7.html: no mount in it", NOT_JUDGED,
+      True, never=("is broken",), cure=MOUNTED, by=("unshare", "--cgroup"))  # fmt: skip
+def started_in_a_cgroup_namespace_without_a_mount(world: World) -> None:
+    world.unpack()
+    run("umount", "-l", "-R", "/sys/fs/cgroup", check=True)
+    run("mount", "-t", "tmpfs", "zoo", "/sys/fs/cgroup", check=True)
 
 
 @case("https://www.kernel.org/doc/html/latest/filesystems/proc.html: hidepid", HEALTHY, True,

@@ -158,6 +158,8 @@ def cured(world: World, case: Case, hook: str, lines: str) -> str:
         world.unpack(place)
     elif remedy.startswith("put one "):
         world.write("/etc/go-health-hook.conf", f"[toolchain]\ngoroot = {world.unpack('/opt/of-root')}\n")
+    elif remedy == "judge Go by hand":
+        case = case._replace(by=())
     elif remedy.startswith("GOTOOLCHAIN="):
         world.go_env(f"{remedy}\n")
     else:
