@@ -124,11 +124,9 @@ def budget_keys() -> dict[str, str]:
     found = {}
     try:
         for name in os.listdir(GATES):
-            if name.endswith(".py"):
-                with open(f"{GATES}/{name}", "rb") as file:
-                    if b"\nBUDGET = " in file.read(MAX_BYTES):
-                        found[budget_key(name[: -len(".py")])] = name
-    except OSError:
+            if name.endswith(".py") and files.constant(f"{GATES}/{name}", "BUDGET"):
+                found[budget_key(name[: -len(".py")])] = name
+    except (OSError, ValueError):
         pass  # a package half removed: its gates are gone
     return found
 

@@ -39,11 +39,11 @@ def read_fd(fd: int, path: str, limit: int = MAX_BYTES) -> bytes:
     """As `read`, of an open file that `path` names in errors."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise OSError(errno.EINVAL, "Not a regular file", path)
-    content = b""
+    content = bytearray()
     while len(content) <= limit:
         chunk = os.read(fd, min(1 << 16, limit + 1 - len(content)))
         if not chunk:
-            return content
+            return bytes(content)
         content += chunk
     raise OSError(errno.EFBIG, f"Larger than {limit} bytes", path)
 

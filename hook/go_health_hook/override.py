@@ -68,11 +68,7 @@ def parse_duration(text: str) -> float:
 
 
 def _boot() -> str:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    return files.head("/proc/sys/kernel/random/boot_id").decode("ascii", "replace").strip()
 
 
 def _clock() -> float:

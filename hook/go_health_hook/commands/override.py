@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from go_health_hook import override
+from go_health_hook import files, override
 from go_health_hook.announce.publish import note
 from go_health_hook.errors import BadInput
 
@@ -70,8 +70,7 @@ def _who() -> str:
         import pwd
 
         try:
-            with open("/proc/self/loginuid", encoding="ascii") as file:
-                name = pwd.getpwuid(int(file.read())).pw_name
-        except (OSError, ValueError, KeyError, OverflowError):
+            name = pwd.getpwuid(int(files.head("/proc/self/loginuid"))).pw_name
+        except (ValueError, KeyError, OverflowError):
             name = ""
     return name or "root"

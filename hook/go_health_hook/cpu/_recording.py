@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from go_health_hook import files
 from go_health_hook.cpu import _limits, _tasks
 from go_health_hook.cpu._schedtrace import Separator
 from go_health_hook.cpu._throttling import Stat
@@ -113,12 +114,7 @@ def start_perf(pid: int, recording: Recording) -> tuple[Running | None, str]:
     if not os.path.exists(PERF):
         recording.perf_why = "perf is not installed"
         return None, ""
-    paranoid = 2
-    try:
-        with open("/proc/sys/kernel/perf_event_paranoid", encoding="ascii") as file:
-            paranoid = int(file.read())
-    except (OSError, ValueError):
-        pass
+    paranoid = int(files.head("/proc/sys/kernel/perf_event_paranoid") or 2)
     if os.geteuid() != 0 and paranoid > -1:
         recording.perf_why = f"perf is allowed to root only (kernel.perf_event_paranoid = {paranoid})"
         return None, ""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import resource
 
+from go_health_hook import files
 from go_health_hook.cpu._processes import Processes
 from go_health_hook.deadline import Deadline
 from go_health_hook.linux.kernel_files import Malformed, read_file
@@ -105,8 +106,7 @@ def _work(
     pids: tuple[int, ...], shown: Callable[[GoProcess], object], proc: str, send: Callable[[object], None]
 ) -> None:
     """In the worker: a message for each process, whatever it is."""
-    with open("/proc/self/statm", "rb") as file:
-        own = int(file.read().split()[0]) * resource.getpagesize()
+    own = int(files.head("/proc/self/statm").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (own + _MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     processes = Processes(proc)
     for pid in pids:

@@ -155,10 +155,9 @@ def is_automatic(pid: int) -> bool:
             return True
         if names and names[0] in ("dnf5", "dnf", "yum") and "automatic" in words[1:]:
             return True
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            terminal = int(file.read().rpartition(b")")[2].split()[4])
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as groups:
-            in_service = any(line.rstrip().endswith(".service") and "/user@" not in line for line in groups)
+        terminal = int(files.head(f"/proc/{pid}/stat").rpartition(b")")[2].split()[4])
+        groups = files.head(f"/proc/{pid}/cgroup").splitlines()
+        in_service = any(line.rstrip().endswith(b".service") and b"/user@" not in line for line in groups)
         return terminal == 0 and in_service
-    except (OSError, ValueError, IndexError):
+    except (ValueError, IndexError):
         return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 
+from go_health_hook import files
 from go_health_hook.records import Record
 
 TYPE_CHECKING = False
@@ -272,12 +273,12 @@ def _is_emulated(start: bytes) -> bool:
         return False
     for name in names[:_INTERPRETERS_MAX]:
         try:
-            with open(f"{BINFMT}/{name}", encoding="utf-8", errors="replace") as file:
-                lines = [line.split() for line in file.read(4096).splitlines()]
+            text = files.head(f"{BINFMT}/{name}", 4096).decode("utf-8", "replace")
+            lines = [line.split() for line in text.splitlines()]
             fields = {line[0]: line[-1] for line in lines if line}
             magic = bytes.fromhex(fields["magic"])
             mask = bytes.fromhex(fields.get("mask", "ff" * len(magic)))
-        except (OSError, ValueError, KeyError):
+        except (ValueError, KeyError):
             continue
         same = all(a & m == b & m for a, b, m in zip(start, magic, mask))
         if "enabled" in fields and fields.get("offset") == "0" and 4 < len(magic) <= len(start) and same:

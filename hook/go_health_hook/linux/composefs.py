@@ -14,6 +14,7 @@ import os
 import re
 import stat
 
+from go_health_hook import files
 from go_health_hook.linux.deployments import Deployment, State, Unreadable, parse_json
 from go_health_hook.linux.image import ImageSystem
 from go_health_hook.linux.soft_reboot import in_first
@@ -53,11 +54,9 @@ def booted() -> str:
     As bootc tells it: `composefs=ID` (or `composefs=?ID`, where objects without fs-verity are allowed) on the kernel
     command line, and a root that is mounted from "composefs:ID". After a soft reboot only the mount is right.
     """
+    if not any(word.startswith(b"composefs=") for word in files.head(CMDLINE, MAX_BYTES).split()):
+        return ""
     try:
-        with open(CMDLINE, encoding="utf-8", errors="replace") as file:
-            words = file.read(MAX_BYTES).split()
-        if not any(word.startswith("composefs=") for word in words):
-            return ""
         roots = _mounted(MOUNTS, "/")
     except OSError:
         return ""

@@ -11,8 +11,8 @@ import json
 import os
 import re
 import shlex
-import stat
 
+from go_health_hook import files
 from go_health_hook.records import Record
 
 TYPE_CHECKING = False
@@ -132,18 +132,11 @@ def applied(client: str) -> Prepared:
 
 
 def _text(path: str) -> str:
-    """Return a file's text, an empty string where it is not there. Raises OSError, ValueError."""
+    """Return a file's text, an empty string where it is not there. Raises OSError."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return files.read(path, MAX_BYTES).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError(f"{path} is not a regular file")
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
-    return data.decode("utf-8", "surrogateescape")
 
 
 def _toml(text: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import resource
 import signal
 import stat
 
+from go_health_hook import files
 from go_health_hook.run.process import run
 from go_health_hook.run.sandbox import MIN_DATA, Sandbox, Unsandboxed, host
 
@@ -96,10 +97,9 @@ def _devices() -> str:
 
 def _memory() -> str:
     try:
-        with open("/proc/meminfo", "rb") as file:
-            lines = file.read(8192).splitlines()
+        lines = files.head("/proc/meminfo", 8192).splitlines()
         available = next(int(line.split()[1]) << 10 for line in lines if line.startswith(b"MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
+    except (StopIteration, ValueError, IndexError):
         return ""
     return f"memory is short: {available >> 20} MiB available" if available < LEAST_MEMORY else ""
 
