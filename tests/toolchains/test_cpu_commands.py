@@ -366,11 +366,12 @@ sys.exit(5)
 
 
 @pytest.mark.root
-def test_trace_sees_the_limit_bite(groups: Groups, hook: Hook) -> None:
+def test_trace_sees_the_limit_bite(groups: Groups, hook: Hook, tmp_path: Path) -> None:
     groups.make("slow")
     groups.make("slow/leaf")
     groups.limit("slow", 25)
-    words = ["trace", "--json", "--interval", "20", "--", "/usr/bin/python3", "-I", "-c", BURN]
+    svg = tmp_path / "chart.svg"
+    words = ["trace", "--json", "--interval", "20", "--svg", str(svg), "--", "/usr/bin/python3", "-I", "-c", BURN]
     process = groups.start(
         "slow/leaf", str(hook.program), *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )  # fmt: skip
@@ -388,6 +389,7 @@ def test_trace_sees_the_limit_bite(groups: Groups, hook: Hook) -> None:
     assert facts["cpus_mean"] < 1
     assert facts["cpus_seen"]
     assert facts["programs"] == []
+    assert svg.read_text().startswith("<svg")
 
 
 def test_trace_follows_a_go_program(hook: Hook) -> None:
@@ -411,16 +413,20 @@ def test_trace_follows_a_go_program(hook: Hook) -> None:
 
 
 def test_trace_starts_what_exec_starts(hook: Hook, tmp_path: Path) -> None:
-    """A script without its first line runs, and what is not there is 127."""
-    script = tmp_path / "script"
+    """A script without its first line runs, what is not there is 127, and a chart of before stays where nothing ran."""
+    script, svg = tmp_path / "script", tmp_path / "chart.svg"
     script.write_text("echo ran $1; exit 3\n")
     script.chmod(0o755)
-    assert hook("trace", "--", "no-such-command").returncode == 127
+    svg.write_text("before")
+    assert hook("trace", "--svg", svg, "--", "no-such-command").returncode == 127
+    assert svg.read_text() == "before"
     for command in ("trace", "exec"):
         assert hook(command, "--", tmp_path / "missing").returncode == 127
         assert hook(command, "--", "/etc/passwd").returncode == 126
         done = hook(command, "--", script, "it")
         assert (done.returncode, done.stdout.splitlines()[0]) == (3, "ran it"), command
+    assert hook("trace", "--svg", svg, "--", "true").returncode == 0
+    assert svg.read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize("flags", ["", "'-toolexec=/usr/bin/env GODEBUG=http2client=0'"])

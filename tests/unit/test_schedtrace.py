@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from go_health_hook.cpu import _trace_report
+from go_health_hook.cpu import _chart
 from go_health_hook.cpu._schedtrace import HOLD, Separator
 
 OLD = (
@@ -121,7 +122,18 @@ def test_a_prompt_comes_through_at_once() -> None:
 
 
 def test_sparks_keep_to_their_width_and_height() -> None:
-    values = _trace_report.resample([(0.1, 1.0), (0.2, 3.0), (0.9, 8.0), (1.5, 4.0)], 1.0, 10)
+    values = _chart.resample([(0.1, 1.0), (0.2, 3.0), (0.9, 8.0), (1.5, 4.0)], 1.0, 10)
     assert values == [None, 1.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 6.0]
-    assert _trace_report.spark(values, 6.0, True) == " ▁▄▄▄▄▄▄▄█"
-    assert _trace_report.spark([0.0, 5.0], 0.0, False) == " 1"
+    assert _chart.spark(values, 6.0, True) == " ▁▄▄▄▄▄▄▄█"
+    assert _chart.spark([0.0, 5.0], 0.0, False) == " 1"
+
+
+def test_svg_is_well_formed_whatever_the_names() -> None:
+    panel = _chart.Panel('<"&>', "%")
+    panel.areas.append(("a]]>", "used", [(0.0, 1.0), (2.0, 13.0)]))
+    panel.lines.append(("b", "procs", [(0.5, 8.0), (1.0, 2.0)], True))
+    panel.level = ("allowed", 2.0)
+    tree = ET.fromstring(_chart.svg("x < y & z", '"', [panel, _chart.Panel("empty", "")], 2.0))
+    texts = [t.text for t in tree.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"x < y & z", '<"&>', "a]]>", "15%", "2 s"} <= set(texts)
+    assert panel.top() == 15

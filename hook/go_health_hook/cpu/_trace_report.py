@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from go_health_hook.cpu import _limits
+from go_health_hook.cpu import _chart, _limits
 from go_health_hook.cpu._recording import Recording
 from go_health_hook.go import maxprocs
 from go_health_hook.linux.cgroup_chain import figure
@@ -15,14 +15,11 @@ from go_health_hook.text import clean, duration, fit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
     from go_health_hook.cpu._schedtrace import Sample
 
 LABEL = 13
-BLOCKS = " ▁▂▃▄▅▆▇█"
-DIGITS = " 123456789"
 
 
 def live_line(recording: Recording) -> str:
@@ -149,10 +146,18 @@ def _program_rows(program: dict[str, Any], fits: int, style: Style) -> list[str]
     return [style.paint(row, "1;31") if wrong else row, _row("", more, style)]
 
 
+def _series(recording: Recording) -> tuple[list[Sample], str]:
+    """The samples of the busiest program, and its name."""
+    programs = recording.programs()
+    if not programs:
+        return [], ""
+    pid, samples = programs[0]
+    return samples, recording.processes.get(pid or 0, ("", 0.0))[0]
+
+
 def _panels(facts: dict[str, Any], recording: Recording, style: Style) -> list[str]:
     seconds, count = recording.seconds, style.width - LABEL - 22
-    busiest = recording.programs()[:1]
-    samples = busiest[0][1] if busiest else []
+    samples, _ = _series(recording)
     used = recording.cpus()
     if len(used) < 3:
         return []
@@ -161,7 +166,7 @@ def _panels(facts: dict[str, Any], recording: Recording, style: Style) -> list[s
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
 
     def line(label: str, points: list[tuple[float, float]], top: float, said: str, colour: str) -> str:
-        drawn = spark(resample(points, seconds, count), top, unicode)
+        drawn = _chart.spark(_chart.resample(points, seconds, count), top, unicode)
         return f"  {label:<{LABEL}}{style.paint(f'{drawn:<{count}}', colour)} {said}"
 
     lines = ["", line("CPUs used", used, max(most, allowed), f"most {most:.1f} of {figure(allowed)}", "34")]
@@ -181,27 +186,26 @@ def _panels(facts: dict[str, Any], recording: Recording, style: Style) -> list[s
     return lines
 
 
-def resample(points: Sequence[tuple[float, float]], seconds: float, count: int) -> list[float | None]:
-    """`count` values over equal parts of the time: the mean of what falls into each, else the last value before it."""
-    sums: list[list[float]] = [[] for _ in range(count)]
-    for at, value in points:
-        sums[max(0, min(count - 1, int(at / seconds * count) if seconds > 0 else 0))].append(value)
-    values: list[float | None] = []
-    last: float | None = None
-    for part in sums:
-        if part:
-            last = sum(part) / len(part)
-        values.append(last)
-    return values
-
-
-def spark(values: Sequence[float | None], top: float, ticks: bool) -> str:
-    """The values as one line of blocks, or of digits, `top` being full height."""
-    marks = BLOCKS if ticks else DIGITS
-    line = ""
-    for value in values:
-        if value is None or value <= 0 or top <= 0:
-            line += " " if value is None else marks[1] if value > 0 else " "
-        else:
-            line += marks[max(1, min(len(marks) - 1, round(value / top * (len(marks) - 1))))]
-    return line
+def svg(facts: dict[str, Any], recording: Recording) -> str:
+    samples, name = _series(recording)
+    cpus = _chart.Panel("CPUs", "")
+    cpus.areas.append(("CPUs used", "used", recording.cpus()))
+    if samples:
+        cpus.lines.append(("GOMAXPROCS", "procs", [(s.at, float(s.gomaxprocs)) for s in samples], True))
+    cpus.level = (f"allowed: {figure(facts['allowance_cpus'])}", facts["allowance_cpus"])
+    panels = [cpus]
+    if samples:
+        queue = _chart.Panel(f"Scheduler of {name or 'the program'}", "")
+        queue.lines.append(("goroutines queued", "queue", [(s.at, float(s.queued)) for s in samples], False))
+        queue.lines.append(("idle Ps", "idle", [(s.at, float(s.idle)) for s in samples], False))
+        panels.append(queue)
+    if facts["throttling"]:
+        held = _chart.Panel("Throttled periods", "%")
+        held.areas.append(("share of periods", "throttled", recording.throttled()))
+        panels.append(held)
+    subtitle = (
+        f"{facts['seconds']:.1f} s, {facts['cpus_mean']:.2f} CPUs on average, {figure(facts['allowance_cpus'])} allowed"
+    )
+    if facts["limiting_level"]:
+        subtitle += f" by {facts['limiting_level']}"
+    return _chart.svg(fit(" ".join(facts["command"]), 90), fit(subtitle, 120), panels, recording.seconds)

@@ -15,7 +15,7 @@ import time
 from go_health_hook.cpu import _limits, _settings, _tasks
 from go_health_hook.cpu._recording import Recording, end_perf, sample, start_perf
 from go_health_hook.cpu._schedtrace import HOLD
-from go_health_hook.cpu._trace_report import facts_of, live_line, report
+from go_health_hook.cpu._trace_report import facts_of, live_line, report, svg
 from go_health_hook.cpu.exec import NOT_EXECUTABLE, NOT_FOUND, environment, find_program
 from go_health_hook.errors import BadInput
 from go_health_hook.report.style import Style, print_json
@@ -36,9 +36,12 @@ INTERVAL_MS = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options, then CMD after `--`."""
-    parser.usage = "go-health-hook trace [--seconds N] [--interval MS] [--no-live] [--json] -- CMD [ARG ...]"
+    parser.usage = (
+        "go-health-hook trace [--seconds N] [--interval MS] [--svg FILE] [--no-live] [--json] -- CMD [ARG ...]"
+    )
     parser.add_argument("--seconds", metavar="N", type=float, help="end CMD and its children (SIGTERM) after N seconds")
     parser.add_argument("--interval", metavar="MS", type=int, default=INTERVAL_MS, help="between samples (default 100)")
+    parser.add_argument("--svg", metavar="FILE", help="also write the chart to FILE")
     parser.add_argument("--no-live", action="store_true", help="leave the terminal to CMD while it runs")
     parser.add_argument("cmd", nargs="...", metavar="CMD", help="the command to run, and its arguments")
 
@@ -56,6 +59,7 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
     if not path:
         print(f"go-health-hook: {clean(args.cmd[0])}: no such command on the search path", file=sys.stderr)
         return NOT_FOUND
+    out = _open_svg(args.svg) if args.svg else None
     _ask_for_trace(env, args.interval, path)
     recording = Recording(args.cmd)
     live = _live(args)
@@ -79,6 +83,11 @@ def run(args: argparse.Namespace, _settings: Config | None) -> int:
         print_json(facts)
     else:
         print(report(facts, recording, Style()))
+    if out:
+        with out:
+            if os.path.isfile(args.svg):
+                out.truncate(0)
+            out.write(svg(facts, recording))
     status = recording.status
     return 128 - status if status < 0 else status
 
@@ -111,6 +120,14 @@ def _ask_for_trace(env: dict[str, str], interval: int, path: str) -> None:
         env["GOFLAGS"] = _settings.join(["-count=1", *flags, f"-toolexec={_settings.join(quiet)}"])
     except ValueError as error:
         raise BadInput(f"GOFLAGS or GODEBUG: {clean(str(error))}", hint="set it otherwise for the trace") from None
+
+
+def _open_svg(path: str) -> Any:
+    """Open the file before CMD runs, so that a bad name ends the command first; it is emptied later."""
+    try:
+        return open(path, "a", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--svg {clean(path)}: {error.strerror}", hint="name a file that can be written") from None
 
 
 def _live(args: argparse.Namespace) -> Any:
