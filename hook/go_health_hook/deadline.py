@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 # [budget] ceiling holds for unattended runs; these are the limits elsewhere (seconds).
 CEILING_FOR_A_PERSON = 20.0
 CEILING_AT_SHUTDOWN = 30.0
-# The fields of the clock that processes share, all in seconds: time credited; the longest time without a
-# break in which nothing ran and nothing waited for the machine; time in which the toolchain had a CPU.
-CREDIT, IDLE, RAN = range(3)
-# A run that was credited this part of its budget or more was cut on a starved machine. The second part of the budget,
-# spent idle or on a CPU, proves a hang all the same.
+# The fields of the clock that processes share, all in seconds: time credited; the longest time without a break in
+# which every thread was seen asleep; time in which the toolchain had a CPU; time of which nothing is known, or in which
+# a disk was waited for that has not answered; and when (time.monotonic) the keeper of the clock looks again.
+CREDIT, IDLE, RAN, DOUBT, NEXT = range(5)
+# A run with this part of its budget credited or in doubt was cut on a starved machine. A part of the budget that was
+# spent asleep, or on a CPU, proves a hang all the same. A healthy run may need half of a small budget's CPU time.
 STARVED = 0.25
-PROVEN = 0.5
+ASLEEP = 0.5
+SPUN = 0.9
+# The keeper of the clock may be late for want of a CPU: for so many seconds the others wait for its look, not longer,
+# in steps of so many.
+PATIENCE, STEP = 5.0, 0.02
 
 
 class Clock:
@@ -37,11 +42,17 @@ class Clock:
 
             self.cell: Any = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("d")
         except (ImportError, OSError):
-            self.cell = [0.0] * 3  # workers do not learn of the credit
+            self.cell = [0.0] * 5  # workers do not learn of the credit
+        self.cell[NEXT] = time.monotonic()
 
     def credit(self, seconds: float) -> None:
         """Do not count that many seconds."""
         self.cell[CREDIT] += max(0.0, seconds)
+
+    def is_behind(self) -> bool:
+        """Whether the keeper, another process, is late with its look: until then there may be more credit."""
+        late = time.monotonic() - self.cell[NEXT]
+        return os.getpid() != self.owner and STEP < late < PATIENCE
 
 
 class Deadline:
@@ -64,6 +75,7 @@ class Deadline:
         self.ceiling = budget if ceiling is None else max(ceiling, budget)
         self.clock = Clock() if clock is None and ceiling is not None else clock
         self._since = self.clock.cell[CREDIT] if self.clock else 0.0
+        self._doubted = self.clock.cell[DOUBT] if self.clock else 0.0
 
     def elapsed(self) -> float:
         """Return the seconds since the run began, on the wall clock."""
@@ -76,7 +88,10 @@ class Deadline:
     def remaining(self) -> float:
         """Return the seconds left, never below zero. More may be left later: look again before giving up."""
         elapsed = self.elapsed()
-        return max(0.0, min(self.budget - elapsed + self.credited(), self.ceiling - elapsed))
+        left = self.budget - elapsed + self.credited()
+        if left < STEP and self.clock and self.clock.is_behind():
+            left = STEP
+        return max(0.0, min(left, self.ceiling - elapsed))
 
     @property
     def expired(self) -> bool:
@@ -85,17 +100,32 @@ class Deadline:
 
     @property
     def starved(self) -> bool:
-        """Whether time ran out for want of CPU or disk: that is no proof of a hang.
+        """Whether what has not answered by now lacked CPU or disk: its silence is no proof of a hang.
 
-        True at the ceiling while the budget is not spent. Also true where much was credited, and neither an idle
-        toolchain nor its use of the CPU proves that it hangs: what was credited is measured, and may be too little.
+        True at the ceiling while the budget is not spent. Else a toolchain that was asleep or on a CPU for long is
+        proven to hang. Without that proof, what is credited or in doubt excuses it, since both are measured and may be
+        too little. So does credit that came too late for a check which gave up.
         """
-        if self.clock is None or not self.expired:
+        if self.clock is None:
             return False
-        if self.elapsed() - self.credited() < self.budget:
+        elapsed = self.elapsed()
+        unspent = elapsed - self.credited() < self.budget
+        if unspent and elapsed >= self.ceiling:
             return True
-        spent = max(self.clock.cell[IDLE], self.clock.cell[RAN])
-        return self.credited() >= STARVED * self.budget and spent < PROVEN * self.budget
+        cell = self.clock.cell
+        if cell[IDLE] >= ASLEEP * self.budget or cell[RAN] >= SPUN * self.budget:
+            return False
+        return unspent or self.credited() + cell[DOUBT] - self._doubted >= STARVED * self.budget
+
+    def ledger(self) -> str:
+        """Return where the time went, in one line for the debug log."""
+        if self.clock is None:
+            return f"clock: {self.elapsed():.2f} s, nothing credited"
+        idle, ran, doubt = (self.clock.cell[field] for field in (IDLE, RAN, DOUBT))
+        return (
+            f"clock: {self.elapsed():.2f} s of a budget of {self.budget:g} s, {self.credited():.2f} s credited, "
+            f"{doubt - self._doubted:.2f} s in doubt, {ran:.2f} s on a CPU, asleep for {idle:.2f} s at most"
+        )
 
     def within(self, seconds: float, *, spare: float = 0.0) -> Deadline:
         """Return a deadline `seconds` from now, or this one's end if that comes first, on the same clock.
@@ -108,7 +138,7 @@ class Deadline:
     def later(self, seconds: float) -> Deadline:
         """Return a deadline that ends `seconds` after this one, on the same clock."""
         end = Deadline(self.budget + seconds, self.started, ceiling=self.ceiling + seconds, clock=self.clock)
-        end._since = self._since
+        end._since, end._doubted = self._since, self._doubted
         return end
 
     def credit(self, seconds: float) -> None:

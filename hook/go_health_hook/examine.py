@@ -16,7 +16,7 @@ from go_health_hook.go import toolchain as toolchains
 from go_health_hook.linux import cgroup
 from go_health_hook.linux.cgroup_chain import Chain
 from go_health_hook.records import Record
-from go_health_hook.run import sandbox, scratch
+from go_health_hook.run import log, sandbox, scratch
 from go_health_hook.run.worker import LOOK, Worker, has_own_proc, unless_stuck
 from go_health_hook.text import clean
 from go_health_hook.verdict import ERROR, FAIL, LIMIT_CHECKS, NOT_JUDGED, OFF, PASS, SKIP, TIMEOUT, Examination, Finding
@@ -73,7 +73,7 @@ def examine(
             run.take(message)
     finally:
         worker.close()
-    return run.examination(lambda: _unanswered(worker, run.result.bug, deadline))
+    return run.examination(lambda: _unanswered(worker, run.result.bug))
 
 
 def examine_here(
@@ -126,6 +126,7 @@ class _Run:
         """Return all of it; `unanswered` gives the finding of a check that has not answered."""
         examination, config = self.result, self.config
         starved = self.deadline.starved
+        log.debug(self.deadline.ledger())
         for check in self.wanted:
             finding = self._found.get(check.name) or unanswered()
             if finding.status == TIMEOUT and starved:
@@ -156,13 +157,12 @@ def _late() -> Finding:
     )
 
 
-def _unanswered(worker: Worker, bug: str, deadline: Deadline) -> Finding:
+def _unanswered(worker: Worker, bug: str) -> Finding:
     """Return the finding of a check that sent none: its worker died, or time ran out with the check in it."""
     if bug:
         return Finding(ERROR, "not carried out, through a fault of the hook itself", "please report it", {"trace": bug})
-    if worker.finished and (worker.end() or not deadline.expired):
-        how = worker.end() or "ended without an answer"
-        return Finding(ERROR, f"not judged: the process of the hook that runs the checks {how}", LOOK)
+    if worker.finished and worker.end():
+        return Finding(ERROR, f"not judged: the process of the hook that runs the checks {worker.end()}", LOOK)
     return _late()
 
 

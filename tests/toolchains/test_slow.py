@@ -40,11 +40,12 @@ def judged(hook: Hook, group: Path, goroot: Path, *options: str) -> dict[str, An
 
 
 def assert_not_held_back(report: dict[str, Any]) -> None:
-    """Allowed; at the ceiling, not judged."""
+    """Allowed; at the ceiling, or where a single wait took longer than was left of the budget, not judged."""
     late = [result for result in report["results"] if result["status"] == "timeout"]
     assert report["verdict"] == "allow", report
+    assert report["exit_status"] == 0, report
     assert all(result["ground"] == "not-judged" for result in late), late
-    assert not late or report["elapsed_s"] >= 20, report
+    assert not late or report["credited_s"] > report["budget_s"], report
 
 
 @pytest.mark.parametrize("cpus", [0.05, 0.02])
@@ -122,8 +123,8 @@ def test_misbehaving_go_is_cut_in_time_blocked_and_leaves_nothing(
     (goroot / "mode").write_text(mode)
     status, report = hook.judge(goroot, "--budget", str(budget))
     assert report["elapsed_s"] - report["credited_s"] <= budget + GRACE, report
-    # A machine that kept it waiting for longer than the budget explains the silence: then it is not judged.
-    starved = status == 0 and (report["credited_s"] > budget or "no time is left for a control" in report["reason"])
+    # A machine that kept it waiting for a fair share of the budget explains the silence: then it is not judged.
+    starved = status == 0 and (report["credited_s"] > budget / 4 or "no time is left for a control" in report["reason"])
     # Below a second a busy machine leaves no time for a second look, and what is not proven is not judged.
     assert starved or status == MISBEHAVING[mode] or (budget < 1 and status in (0, 1, 3)), report
     assert starved or budget < 1 or report["verdict"] == "block"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from go_health_hook.deadline import IDLE, RAN, Deadline, ceiling_of
+from go_health_hook.deadline import DOUBT, IDLE, NEXT, PATIENCE, RAN, STEP, Deadline, ceiling_of
 
 
 def begun(seconds_ago: float, budget: float, ceiling: float | None) -> Deadline:
@@ -41,7 +41,7 @@ def test_deadline_ceiling_is_never_below_the_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "seconds", "starved"), [(IDLE, 4.9, False), (RAN, 4.9, False), (IDLE, 1.0, True), (RAN, 1.0, True)]
+    ("field", "seconds", "starved"), [(IDLE, 4.9, False), (RAN, 4.9, False), (IDLE, 1.0, True), (RAN, 3.0, True)]
 )
 def test_deadline_spent_budget_is_proof_where_it_was_spent_idle_or_on_a_cpu(
     field: int, seconds: float, starved: bool
@@ -52,6 +52,41 @@ def test_deadline_spent_budget_is_proof_where_it_was_spent_idle_or_on_a_cpu(
     deadline.clock.cell[field] = seconds
     assert deadline.expired
     assert deadline.starved is starved
+
+
+@pytest.mark.parametrize(("doubt", "idle", "starved"), [(2.0, 1.0, True), (1.0, 1.0, False), (2.0, 4.0, False)])
+def test_deadline_doubt_counts_as_credit_does_and_gives_no_time(doubt: float, idle: float, starved: bool) -> None:
+    deadline = begun(5.2, 5, 60)
+    assert deadline.clock
+    deadline.clock.cell[DOUBT], deadline.clock.cell[IDLE] = doubt, idle
+    assert deadline.expired
+    assert deadline.starved is starved
+
+
+def test_deadline_credit_that_comes_late_takes_the_proof_away() -> None:
+    """A check gave up by itself; what its read had been kept waiting was known a moment later."""
+    deadline = begun(5.2, 5, 60)
+    assert deadline.expired
+    assert not deadline.starved
+    deadline.credit(0.4)
+    assert not deadline.expired
+    assert deadline.starved
+    assert deadline.clock
+    deadline.clock.cell[IDLE] = 3.0
+    assert not deadline.starved
+
+
+def test_deadline_worker_waits_for_a_late_look_and_not_for_ever() -> None:
+    deadline = begun(5.2, 5, 60)
+    assert deadline.clock
+    deadline.clock.cell[NEXT] = time.monotonic() - 1.0
+    assert deadline.remaining() == 0.0
+    deadline.clock.owner = 1  # as in a worker
+    assert deadline.remaining() == STEP
+    deadline.clock.cell[NEXT] = time.monotonic() + 1.0
+    assert deadline.remaining() == 0.0
+    deadline.clock.cell[NEXT] = time.monotonic() - PATIENCE
+    assert deadline.remaining() == 0.0
 
 
 def test_deadline_little_credit_leaves_a_timeout_as_it_is() -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from go_health_hook.deadline import Deadline
-from go_health_hook.run.progress import FIRST, Account, Process, Sample, Thread, Watch, sample, tend
+from go_health_hook.deadline import DOUBT, NEXT, RAN, Deadline
+from go_health_hook.run import progress
+from go_health_hook.run.progress import FIRST, LAST, LATE, Account, Process, Sample, Thread, Watch, sample, tend
 
 RECORDED = Path(__file__).parent / "progress"
 
@@ -99,6 +101,29 @@ def test_account_hang_stays_proven_when_its_end_is_dealt_with() -> None:
     assert account.idle == pytest.approx(3.0)
 
 
+def test_account_disk_that_does_not_answer_is_in_doubt_and_no_sleep() -> None:
+    """The next answer of a busy disk may take seconds, with the reads of others before it."""
+    account, total = account_of(recorded("disk-dead"))
+    assert account.doubt > 0.9 * total
+    assert account.idle < 0.1 * total
+
+
+def test_account_processes_that_have_ended_do_not_sleep() -> None:
+    """The worker gave up before a starved keeper looked: 3.5 s in which all had waited for a CPU."""
+    account, _ = account_of([(0.1, one(0.01, 0.0, "R")), (3.5, one(0.0, 0.0, "Z"))])
+    assert account.idle == 0.0
+    assert account.doubt == pytest.approx(3.5, abs=0.1)
+
+
+def test_account_late_look_is_in_doubt_by_as_much() -> None:
+    """The whole machine may have been suspended, or all of us stopped."""
+    account = Account()
+    account.add(one(0.01, 0.0, "S"), 0.1)
+    account.add(one(0.01, 0.0, "S"), 10.0, late=9.9)
+    assert account.doubt == pytest.approx(9.9)
+    assert account.idle == pytest.approx(0.2)
+
+
 def test_account_traced_process_is_kept_waiting_by_its_tracer() -> None:
     account, _ = account_of([(0.1, one(0.01, 0.0, "t")) for _ in range(11)])
     assert account.credit == pytest.approx(1.0)
@@ -142,9 +167,46 @@ def test_watch_looks_first_after_a_moment_and_before_the_end() -> None:
     watch = Watch(deadline.clock, deadline.started)
     assert 0 < watch.look(5.0) <= FIRST
     assert watch.last == deadline.started
-    watch.last -= 0.05
+    watch.last -= LAST
     watch.look(0.01)
     assert watch.last > deadline.started
+    last = watch.last
+    watch.look(0.0)
+    assert watch.last > last
+
+
+def test_watch_promises_a_look_before_the_end() -> None:
+    """However long the pauses are: a worker goes by the promise."""
+    deadline = Deadline(5, ceiling=60)
+    assert deadline.clock
+    watch = Watch(deadline.clock, deadline.started)
+    watch.pause = 0.0
+    watch.account.for_cpu, watch.account.share = True, 0.0
+    assert watch.look(LAST + 0.02) <= LAST / 2
+    assert deadline.clock.cell[NEXT] <= time.monotonic() + LAST / 2
+
+
+def test_watch_that_looks_late_is_in_doubt() -> None:
+    deadline = Deadline(5, ceiling=60)
+    assert deadline.clock
+    watch = Watch(deadline.clock, deadline.started)
+    watch.look(0.0)
+    watch.last -= 3.0
+    deadline.clock.cell[NEXT] = time.monotonic() - 2.0 - LATE
+    watch.look(5.0)
+    assert deadline.clock.cell[DOUBT] > 1.9
+
+
+def test_watch_time_that_the_host_took_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    deadline = Deadline(5, ceiling=60)
+    assert deadline.clock
+    monkeypatch.setattr(progress, "_machine", lambda: (0, 0))
+    watch = Watch(deadline.clock, deadline.started)
+    monkeypatch.setattr(progress, "_machine", lambda: (1000, 800))
+    watch.account.ran = 4.5
+    watch.look(0.0)
+    assert deadline.clock.cell[RAN] == pytest.approx(0.9, abs=0.1)
+    assert deadline.clock.cell[DOUBT] > 4.0
 
 
 @pytest.mark.root

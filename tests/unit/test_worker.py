@@ -16,7 +16,7 @@ from go_health_hook.deadline import Deadline
 from go_health_hook.policy import Case, settle
 from go_health_hook.run.worker import Died, Worker, bounded, unless_stuck
 from go_health_hook.subject import Subject
-from go_health_hook.verdict import NOT_JUDGED
+from go_health_hook.verdict import ERROR, NOT_JUDGED, TIMEOUT, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,3 +114,14 @@ def test_worker_that_listens_is_not_told_what_could_block() -> None:
     worker.leave()
     os.waitpid(worker.pid, 0)
     assert not worker.tell("gone")
+
+
+@pytest.mark.parametrize(("work", "status"), [(lambda send: None, TIMEOUT), (lambda send: os._exit(7), ERROR)])
+def test_examine_worker_that_gave_up_has_run_out_of_time_and_one_that_died_has_not(
+    work: Callable[..., None], status: Outcome
+) -> None:
+    """Credit that comes after it has given up leaves the deadline with time: that is no fault of the hook's."""
+    worker = Worker(work)
+    assert list(worker.messages(Deadline(30))) == []
+    worker.close()
+    assert examine._unanswered(worker, "").status is status

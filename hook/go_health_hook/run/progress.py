@@ -12,7 +12,7 @@ import os
 import threading
 import time
 
-from go_health_hook.deadline import IDLE, RAN
+from go_health_hook.deadline import DOUBT, IDLE, NEXT, RAN
 from go_health_hook.records import Record
 
 TYPE_CHECKING = False
@@ -23,12 +23,11 @@ TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 FIRST = 0.1  # a healthy run on a healthy machine is nearly over by then (seconds)
 OFTEN, SELDOM = 0.05, 1.0  # between two looks
 SHARE = 0.05  # what looking may take of the CPU that the processes are given
-LAST = 0.03  # so long before the end, there is another look
+LAST = 0.25  # so long before the end, there is another look: workers end sooner than whoever waits for them
+LATE = 0.1  # a look that comes so much later than it was to shows that this process, too, was kept waiting
 # Waits of processes that began and ended between two looks are not seen. Where some process was ready to run at both,
 # the waits that were seen stand for so many times as much.
 UNSEEN = 8.0
-# A disk may pause for so long, as SD cards do; only then is a process in state D called idle.
-PAUSE = 1.0
 # The user of programs where there is none of our own; other services share it.
 NOBODY = 65534
 MAX_PROCESSES = 500
@@ -70,17 +69,23 @@ class Account:
     def __init__(self) -> None:
         self.credit = 0.0  # seconds kept waiting by the machine, so far
         self.ran = 0.0  # seconds in which a CPU was had
-        self.idle = 0.0  # the longest time without a break in which nothing ran and nothing waited for the machine
+        self.idle = 0.0  # the longest time without a break in which every thread was seen asleep
         self.for_cpu = False  # whether the last interval was spent waiting for a CPU, mostly
         self.share = 1.0  # of a CPU that was had in the last interval
         self._before: Sample = {}
         self._since: dict[int, float] = {}  # threads that are in the queue without a break: for how long
         self._stalled: dict[int, float] = {}  # processes: seconds in state D since their last answered read
         self._quiet = 0.0  # seconds without a break, up to now
+        self._unseen = 0.0  # seconds of which nothing is known, so far
         self._uncounted = 0.0  # seconds neither run nor credited, so far: no more than these can be credited
 
-    def add(self, now: Sample, seconds: float) -> None:
-        """Take the sample at the end of an interval of that many seconds."""
+    @property
+    def doubt(self) -> float:
+        """Seconds of which nothing is known, or in which a disk is waited for that has not answered."""
+        return self._unseen + max(self._stalled.values(), default=0.0)
+
+    def add(self, now: Sample, seconds: float, late: float = 0.0) -> None:
+        """Take the sample at the end of an interval of that many seconds; it was to be shorter by `late`."""
         before, self._before = self._before, now
         ran = min(seconds, _cpu(before, now))
         waiting, ready = self._for_a_cpu(before, now, seconds)
@@ -96,9 +101,11 @@ class Account:
         self.ran += ran
         self.share = ran / seconds if seconds else 1.0
         self.for_cpu = waiting > seconds / 2
-        busy = ran + waiting + reading > seconds / 4 or any(process.any_in("R") for process in now.values())
-        pausing = 0.0 < max(self._stalled.values(), default=0.0) < PAUSE
-        self._quiet = 0.0 if busy or pausing else self._quiet + seconds
+        unseen = seconds if not _is_any(now, "SDRTt") else late
+        unseen = max(0.0, min(unseen, seconds - ran - waiting - reading))
+        self._unseen += unseen
+        busy = ran + waiting + reading > seconds / 4 or _is_any(now, "RD")
+        self._quiet = 0.0 if busy else self._quiet + seconds - unseen
         self.idle = max(self.idle, self._quiet)
 
     def _for_a_cpu(self, before: Sample, now: Sample, seconds: float) -> tuple[float, bool]:
@@ -155,6 +162,10 @@ def _answered(old: Process | None, new: Process | None) -> bool:
         return False
     more = old.read is not None and new.read is not None and new.read > old.read
     return more or new.faults > old.faults
+
+
+def _is_any(now: Sample, states: str) -> bool:
+    return any(thread.state in states for process in now.values() for thread in process.threads.values())
 
 
 def _cpu(before: Sample, now: Sample) -> float:
@@ -224,6 +235,15 @@ def _bytes_read(pid: int) -> int | None:
         return None
 
 
+def _machine() -> tuple[int, int]:
+    """Return the ticks in which CPUs were busy or stolen, and in which they were stolen, since boot (proc_stat(5))."""
+    try:
+        user, nice, system, _idle, _iowait, irq, softirq, stolen = map(int, _read("/proc/stat").split()[1:9])
+    except (OSError, ValueError):
+        return 0, 0
+    return user + nice + system + irq + softirq + stolen, stolen
+
+
 def _read(path: str) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -241,23 +261,35 @@ class Watch:
         self.last = started
         self.pause = FIRST
         self.lock = threading.Lock()
+        self.machine = _machine()
+        clock.cell[NEXT] = time.monotonic() + FIRST
 
     def look(self, left: float) -> float:
         """Look if it is time to, with `left` seconds until the end; return the seconds until the next look."""
         now = time.monotonic()
         since = now - self.last
-        if since < self.pause and (left > LAST or since < LAST / 2):
-            return min(self.pause - since, max(left - LAST, LAST / 2))
+        if since < self.pause and left > 0 and (left > LAST or since < LAST / 2):
+            return self._promise(min(self.pause - since, max(left - LAST, LAST / 2)))
         cost = time.thread_time()
         known = self.account.credit
-        self.account.add(sample(os.getpid()), since)
+        late = now - self.clock.cell[NEXT]
+        self.account.add(sample(os.getpid()), since, late if late > LATE else 0.0)
         self.last = now
         self.clock.credit(self.account.credit - known)
+        # What the host of a virtual machine took counts as run on some kernels, and as nothing on others.
+        busy, stolen = (new - old for new, old in zip(_machine(), self.machine))
+        share = min(stolen / busy, 0.99) if busy > 0 else 0.0
         self.clock.cell[IDLE] = self.account.idle
-        self.clock.cell[RAN] = self.account.ran
+        self.clock.cell[RAN] = self.account.ran * (1 - share)
+        self.clock.cell[DOUBT] = self.account.doubt + self.account.ran * share / (1 - share)
         given = max(self.account.share, 0.01) if self.account.for_cpu else 1.0
         self.pause = min(SELDOM, max(OFTEN, (time.thread_time() - cost) / SHARE / given))
-        return self.pause
+        return self._promise(min(self.pause, max(left - LAST, LAST / 2)))
+
+    def _promise(self, pause: float) -> float:
+        """Tell the others when the next look is to come."""
+        self.clock.cell[NEXT] = time.monotonic() + pause
+        return pause
 
 
 def tend(deadline: Deadline) -> float:
