@@ -7,7 +7,14 @@ import os
 
 from go_health_hook import files, override
 from go_health_hook.announce.publish import note
+from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
+from go_health_hook.gates.staged import STAGED_UNIT
+from go_health_hook.linux import image
+from go_health_hook.run import process
+
+# To have what is staged judged again (seconds): the path unit does not see an override.
+START_SECONDS = 5.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +41,8 @@ def run(args: argparse.Namespace, settings: Config) -> int:
         if os.geteuid() != 0:
             raise BadInput("only root may override the gates", hint="sudo go-health-hook override …")
         found, message = _cleared() if args.clear else _set(args)
+        if image.here() is not None:
+            process.run_host("systemctl", ["start", "--no-block", STAGED_UNIT], Deadline(START_SECONDS))
     else:
         found = override.in_force()
         message = f"Updates are {found.line()}" if found else "No override is in force."

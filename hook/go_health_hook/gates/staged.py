@@ -57,7 +57,7 @@ WORDS = ("shutdown", "recheck")
 # /srv, /usr/local are links into it wherever they are not the image's.
 NOT_OF_THE_IMAGE = ("/var", "/run")
 
-PATH_UNIT = "go-health-hook-staged.path"
+PATH_UNIT, STAGED_UNIT = "go-health-hook-staged.path", "go-health-hook-staged.service"
 GUARD_UNIT = "go-health-hook-guard.service"
 UNITS = (*(backend.finalize_unit for backend in image.backends()), PATH_UNIT, GUARD_UNIT)
 
