@@ -191,3 +191,15 @@ def test_excuse_late_leaves_nothing_broken(monkeypatch: pytest.MonkeyPatch) -> N
     _going_back.excuse_late(examination)
     assert policy.settle(examination, policy.Case()).action is policy.Action.ALLOW
     assert [f.check for f in examination.not_judged] == ["version"]
+
+
+# As on the first boot of a new machine: nothing tells a slow machine from a Go that hangs.
+@pytest.mark.parametrize(("fault", "blocks"), [(TIMEOUT, False), (FAIL, True)])
+def test_alone_a_go_is_broken_on_proof_only(fault: Outcome, blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = Booted(monkeypatch, HANGS)
+    monkeypatch.setattr(Ostree, "read", lambda *_: State([Deployment("os", "a" * 64, 0, booted=True)]))
+    powerless, examination = system.ask(fault)
+    assert powerless in _going_back.SLOW
+    _going_back.excuse_late(examination)
+    policy.settle(examination, policy.Case())
+    assert examination.verdict.block == blocks

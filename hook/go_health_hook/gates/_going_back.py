@@ -28,8 +28,9 @@ BOOT_COUNTING = "/sys/firmware/efi/efivars/LoaderBootCountPath-*"
 READ_SECONDS = 5.0
 UNCLEAR = "it could not be told whether the Go of the previous deployment works"
 ANSWERED = "Go answered when it was asked again"
-# Where these are the reasons, a Go that had not answered in time says that the machine is slow.
-SLOW = (UNCLEAR, ANSWERED)
+ALONE = "there is no previous deployment to go back to"
+# For these reasons a timeout counts as a slow machine. With no deployment to compare it may be one as well.
+SLOW = (UNCLEAR, ANSWERED, ALONE)
 
 
 class Judged(Record):
@@ -67,7 +68,7 @@ def why_not(broken: frozenset[str], goroot: str, own: Judged, previous: Judged |
     if not broken or not goroot or own.goroot != goroot or not culprits:
         return "the fault is not this image's, so going back would not repair it"
     if previous is None:
-        return "there is no previous deployment to go back to"
+        return ALONE
     if not previous.goroot:
         return "the previous deployment has no Go"
     if previous.broken:
