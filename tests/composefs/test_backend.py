@@ -210,12 +210,13 @@ def test_nothing_is_written_below_sysroot_and_nothing_stays_mounted(backend: Bac
     assert backend.machine.run(mounts).stdout == before
 
 
-def test_killed_at_any_moment_the_file_is_whole_and_a_sound_image_unlocked(backend: Backend) -> None:
+@pytest.mark.parametrize("turns", [20, pytest.param(200, marks=pytest.mark.long)])
+def test_killed_at_any_moment_the_file_is_whole_and_a_sound_image_unlocked(backend: Backend, turns: int) -> None:
     dice = random.Random(1)
     mounts = "cut -d' ' -f4-5 /proc/self/mountinfo | sort"
     before = backend.machine.run(mounts).stdout
     seconds = 0.4
-    for turn in range(20):
+    for turn in range(turns):
         name = ("good", "truncated")[turn % 2]
         backend.stage(name)
         process = backend.machine.start([GATE, "staged", *(["shutdown"] if turn % 4 > 1 else [])])
