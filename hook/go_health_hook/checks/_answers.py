@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from go_health_hook.run.result import Result
 
 ENV_NAMES = ("GOROOT", "GOVERSION", "GOTOOLDIR")
-# What go.env may set and a clean environment overrides (see process.run_series).
+# What go.env may set and a clean environment overrides (see series.run_series).
 HEEDING = "-GOTOOLCHAIN GOFLAGS GOPATH"
 VERSIONED = ("compile", "link", "asm")  # every build runs all three
 

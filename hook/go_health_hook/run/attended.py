@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A person's own program, run for `trace` and `bench` as the person would run it."""
+"""A person's own program, run for `trace` as the person would run it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Attended:
     """A person's own program, run as they would run it: their environment, directory and terminal, no sandbox.
 
     It shares our process group, so that what is typed at the terminal reaches it; the streams in `through` come through
-    us, the others are ours. Only `trace` and `bench` start such.
+    us, the others are ours. Only `trace` starts such.
     """
 
     def __init__(self, argv: Sequence[str], env: dict[str, str], through: Sequence[str] = ("stderr",)) -> None:
