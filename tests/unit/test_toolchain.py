@@ -108,6 +108,27 @@ def test_the_remedy_is_in_the_words_of_what_installed_it(
     assert words in _remedies.reinstall(context)[0]
 
 
+def program(path: Path, machine: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(11) + machine.to_bytes(2, "little") + bytes(44))
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(("number", "tools"), [(62, "linux_amd64"), (3, "linux_386")])
+def test_tools_are_those_of_the_go_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, tools: str
+) -> None:
+    """As where an archive for amd64 was unpacked over one for 386, whose tools run there too."""
+    goroot = tmp_path / "usr/local/go"
+    program(goroot / "bin/go", number)
+    program(goroot / "pkg/tool/linux_amd64/compile", 62)
+    program(goroot / "pkg/tool/linux_386/compile", 3)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
+    toolchain = find(Subject("root", str(tmp_path)))
+    assert toolchain
+    assert toolchain.tools == f"/usr/local/go/pkg/tool/{tools}"
+
+
 @pytest.mark.parametrize(
     ("machine", "number", "problem"),
     [("x86_64", 62, ""), ("x86_64", 183, "is for arm64"), ("aarch64", 40, ""), ("aarch64", 62, "is for x86-64")],
@@ -116,9 +137,7 @@ def test_an_executable_is_for_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, number: int, problem: str
 ) -> None:
     plant(tmp_path, "usr/local/go")
-    go = tmp_path / "usr/local/go/bin/go"
-    go.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(11) + number.to_bytes(2, "little") + bytes(44))
-    go.chmod(0o755)
+    program(tmp_path / "usr/local/go/bin/go", number)
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
     toolchain = find(Subject("root", str(tmp_path)))
     assert toolchain

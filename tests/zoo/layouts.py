@@ -231,6 +231,13 @@ def wrapper_in_the_place_of_go(world: World) -> None:
     world.write(goroot / "bin/go", script, 0o755)
 
 
+@case("a wrapper in the place of the go command that prints a notice", HEALTHY, True, SOME)
+def wrapper_that_prints_a_notice(world: World) -> None:
+    wrapper_in_the_place_of_go(world)
+    go = Path("/usr/local/go/bin/go")
+    world.write(go, go.read_text().replace("export", "echo 'Go is looked after by IT' >&2\nexport", 1), 0o755)
+
+
 @case("https://docs.brew.sh/Homebrew-on-Linux: programs are started through a loader outside /usr", NOT_JUDGED, True,
       says=("worked at a second try",))  # fmt: skip
 def interpreter_outside_usr(world: World) -> None:
@@ -256,7 +263,7 @@ def wrapper_that_reads_settings(world: World) -> None:
     world.write(go, go.read_text().replace("export", ". /etc/golang/house.sh\nexport", 1), 0o755)
 
 
-@case("a wrapper in the place of the go command that writes a log", NOT_JUDGED, True)
+@case("a wrapper in the place of the go command that writes a log", HEALTHY, True)
 def wrapper_that_writes_a_log(world: World) -> None:
     wrapper_in_the_place_of_go(world)
     world.shell("mkdir -m 1777 /srv/log")

@@ -143,8 +143,6 @@ def _list(context: Context, modules: list[str], cache: str) -> Running:
 def _unlisted(context: Context, answer: Result) -> str:
     if not answer.ok:
         return (_said(context, answer) if answer.status == 1 else "") or answer.why()
-    if answer.stderr.strip():
-        return _said(context, answer)
     modules = context.config.get("toolchain", "modules")
     listed = {path for path, _ in sources.parse_listing(answer.out)}
     missing = [m for m in ("runtime", *modules) if m not in listed]

@@ -25,8 +25,8 @@ def check(context: Context) -> Finding:
     evidence: dict[str, object] = {"go version": first_line(answer.stdout) or first_line(answer.stderr)}
     if not answer.ok:
         return failed(context, "go version", answer, "go version", evidence)
-    if answer.stderr.strip():
-        # A distribution's go without /proc prints its error and still exits 0.
+    if b"cannot find GOROOT" in answer.stderr:
+        # A distribution's go without /proc prints its error and still exits 0. A wrapper may print a notice.
         printed = f"go version prints an error with its version: {first_line(answer.stderr, 200)}"
         return excuse(context, printed, answer, evidence) or broken(context, printed, evidence)
     try:

@@ -115,7 +115,7 @@ class Toolchain:
         return home if real.endswith("/bin/go") and home != "/" and is_goroot(self.subject, home) else self.goroot
 
     def _tool_directory(self) -> str:
-        """GOROOT/pkg/tool/OS_ARCH; with several, the one that has a compiler for this machine."""
+        """GOROOT/pkg/tool/OS_ARCH; with several, the one whose compiler runs here and is for the machine of go."""
         base = f"{self.goroot}/pkg/tool"
         try:
             names = sorted(n for n in self.subject.listdir(base) if n.startswith("linux_"))
@@ -123,7 +123,17 @@ class Toolchain:
             names = []
         if len(names) > 1:
             names = [n for n in names if not self.broken(f"{base}/{n}/compile")] or names
+            own = self._machine(self.go)
+            names.sort(key=lambda n: self._machine(f"{base}/{n}/compile") != own)
         return f"{base}/{names[0]}" if names else f"{base}/linux_unknown"
+
+    def _machine(self, path: str) -> int:
+        """The machine that a program is for (elf(5): e_machine), 0 for what is none."""
+        try:
+            with open(self.subject.open(path), "rb", buffering=0) as file:
+                return elf.opened(file.fileno()).machine
+        except (OSError, elf.NotElf):
+            return 0
 
     def read(self, name: str, limit: int = 65536) -> str | None:
         """The text of a file below GOROOT, cut at `limit` bytes, or None where it is not there.
