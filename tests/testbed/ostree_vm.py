@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.installed import COMPILE, MODULES
 from tests.testbed import cache, disks
 from tests.testbed.vm import VM, Boot, disk_format
 
@@ -101,6 +102,7 @@ def make_disk(new: Path, ours: Path) -> None:
 
     layer = new / "layer"
     disks.copy(ours, layer)
+    compile_hook(layer)
     units = [p for p in layer.glob("usr/lib/systemd/system/*.*") if p.is_file() and "\n[Install]\n" in p.read_text()]
     if units:  # as a package's scripts do
         with_folder(new, "systemctl", "--root=/mnt/layer", "preset", *(p.name for p in units))
@@ -172,7 +174,8 @@ def make_bootable(tree: Path) -> None:
     settings.parent.mkdir(exist_ok=True)
     settings.write_text(PREPARE_ROOT)
     disks.in_root(
-        tree, "dracut", "--force", "--quiet", "--no-hostonly", "--no-hostonly-cmdline", "--zstd", "--kver", kernel.name,
+        tree, "env", "--unset=TMPDIR",
+        "dracut", "--force", "--quiet", "--no-hostonly", "--no-hostonly-cmdline", "--zstd", "--kver", kernel.name,
         "--modules", DRACUT_MODULES, "--drivers", "virtio_blk virtio_pci ext4 erofs overlay loop",
         f"/usr/lib/modules/{kernel.name}/initramfs.img",
     )  # fmt: skip
@@ -228,6 +231,11 @@ def commit(folder: Path, branch: str, *trees: str) -> None:
     where = ["--repo=/mnt/sysroot/ostree/repo", f"--branch={branch}"]
     what = [f"--subject={name}", f"--add-metadata-string=version={name}"]
     with_folder(folder, "ostree", "commit", *where, *what, *trees)
+
+
+def compile_hook(tree: Path) -> None:
+    """Compile the hook's modules in an installed tree by the machines' own Python."""
+    with_folder(tree, *COMPILE, "-s", "/mnt", "-p", "/", f"/mnt/{MODULES}")
 
 
 def default_entry(image: Path) -> Boot:

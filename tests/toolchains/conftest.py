@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.installed import install
 from tests.toolchains.groups import Groups
-from tests.toolchains.trees import CACHE, TOP, Hook, build_badgo, real
+from tests.toolchains.trees import CACHE, Hook, build_badgo, real
 
 
 @pytest.fixture(scope="session")
 def hook(tmp_path_factory: pytest.TempPathFactory) -> Hook:
-    root = tmp_path_factory.mktemp("installed")
-    subprocess.run(["make", "-s", "install", f"DESTDIR={root}"], cwd=TOP, check=True)
-    return Hook(root)
+    return Hook(install(tmp_path_factory.mktemp("installed")))
 
 
 @pytest.fixture

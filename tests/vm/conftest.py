@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.testbed.ostree_vm import compile_hook
 from tests.testbed.vm import VM
 
 TREE = Path(__file__).parents[2]
@@ -16,6 +17,7 @@ TREE = Path(__file__).parents[2]
 def hooked(plain_vm: VM, tmp_path_factory: pytest.TempPathFactory) -> VM:
     root = tmp_path_factory.mktemp("installed")
     subprocess.run([TREE / "packaging/dev/install-tree", root], check=True)
+    compile_hook(root)
     plain_vm.install_tree(root)
     # The machine's Go, and one that a full disk has cut short, to change places with it.
     plain_vm.ok("""

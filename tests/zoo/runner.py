@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests import installed
 from tests.zoo.case import BROKEN, Case
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def install() -> Path:
     """Install the hook where every user can read it, as /usr is, and return its program."""
     top = Path(tempfile.mkdtemp(prefix="go-health-hook-zoo-", dir="/var/tmp"))
     top.chmod(0o755)
-    subprocess.run(["make", "-s", "install", f"DESTDIR={top}"], cwd=TREE, check=True)
+    installed.install(top)
     return top / "usr/bin/go-health-hook"
 
 
