@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What systemd may do to the units of the staged gate: stop the guard early, or lose an event."""
+"""What systemd may do to the units of image systems: stop one early, or lose an event."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
 
 UNITS = Path(__file__).parents[2] / "conf/usr/lib/systemd/system"
 
@@ -15,9 +17,10 @@ def values(unit: str, key: str) -> list[str]:
 
 
 # An automount unmounts an idle /boot, and what requires the mount is stopped with it.
-def test_guard_is_ordered_after_boot_and_does_not_require_it() -> None:
-    assert "/boot" not in values("guard.service", "RequiresMountsFor")
-    assert {"boot.mount", "boot.automount"} <= set(values("guard.service", "After"))
+@pytest.mark.parametrize("unit", ["guard.service", "greenboot.service"])
+def test_what_acts_at_shutdown_is_ordered_after_boot_and_does_not_require_it(unit: str) -> None:
+    assert "/boot" not in values(unit, "RequiresMountsFor")
+    assert {"boot.mount", "boot.automount"} <= set(values(unit, "After"))
 
 
 # For a missing path systemd watches its parent, and an event there loses those of the unit's other paths.
