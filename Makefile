@@ -83,7 +83,7 @@ testbed: venv toolchains
 test: check testbed
 	packaging/dev/run-tests $(PY) all
 
-## make test-long  an emulated machine that ostree booted, restarted many times: most of an hour
+## make test-long  an emulated machine restarted many times, gates killed many times: most of an hour
 .PHONY: test-long
 test-long: check testbed
 	packaging/dev/run-tests $(PY) long

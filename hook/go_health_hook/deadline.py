@@ -74,8 +74,8 @@ class Deadline:
         self.started = time.monotonic() if started is None else started
         self.ceiling = budget if ceiling is None else max(ceiling, budget)
         self.clock = Clock() if clock is None and ceiling is not None else clock
-        self._since = self.clock.cell[CREDIT] if self.clock else 0.0
-        self._doubted = self.clock.cell[DOUBT] if self.clock else 0.0
+        # How the clock stood: it may have served other deadlines before.
+        self._stood = list(self.clock.cell[:NEXT]) if self.clock else [0.0] * NEXT
 
     def elapsed(self) -> float:
         """Return the seconds since the run began, on the wall clock."""
@@ -83,7 +83,15 @@ class Deadline:
 
     def credited(self) -> float:
         """Return the seconds of the run that do not count."""
-        return float(self.clock.cell[CREDIT]) - self._since if self.clock else 0.0
+        return self._grown(CREDIT)
+
+    def _grown(self, field: int) -> float:
+        """Return by how much a figure of the clock has grown for this deadline."""
+        return float(self.clock.cell[field]) - self._stood[field] if self.clock else 0.0
+
+    def _asleep(self) -> float:
+        """Return the longest sleep; 0 where an earlier deadline of the clock had a longer one."""
+        return float(self.clock.cell[IDLE]) if self.clock and self._grown(IDLE) else 0.0
 
     def remaining(self) -> float:
         """Return the seconds left, never below zero. More may be left later: look again before giving up."""
@@ -112,19 +120,18 @@ class Deadline:
         unspent = elapsed - self.credited() < self.budget
         if unspent and elapsed >= self.ceiling:
             return True
-        cell = self.clock.cell
-        if cell[IDLE] >= ASLEEP * self.budget or cell[RAN] >= SPUN * self.budget:
+        if self._asleep() >= ASLEEP * self.budget or self._grown(RAN) >= SPUN * self.budget:
             return False
-        return unspent or self.credited() + cell[DOUBT] - self._doubted >= STARVED * self.budget
+        return unspent or self.credited() + self._grown(DOUBT) >= STARVED * self.budget
 
     def ledger(self) -> str:
         """Return where the time went, in one line for the debug log."""
         if self.clock is None:
             return f"clock: {self.elapsed():.2f} s, nothing credited"
-        idle, ran, doubt = (self.clock.cell[field] for field in (IDLE, RAN, DOUBT))
         return (
             f"clock: {self.elapsed():.2f} s of a budget of {self.budget:g} s, {self.credited():.2f} s credited, "
-            f"{doubt - self._doubted:.2f} s in doubt, {ran:.2f} s on a CPU, asleep for {idle:.2f} s at most"
+            f"{self._grown(DOUBT):.2f} s in doubt, {self._grown(RAN):.2f} s on a CPU, "
+            f"asleep for {self._asleep():.2f} s at most"
         )
 
     def within(self, seconds: float, *, spare: float = 0.0) -> Deadline:
@@ -138,7 +145,7 @@ class Deadline:
     def later(self, seconds: float) -> Deadline:
         """Return a deadline that ends `seconds` after this one, on the same clock."""
         end = Deadline(self.budget + seconds, self.started, ceiling=self.ceiling + seconds, clock=self.clock)
-        end._since, end._doubted = self._since, self._doubted
+        end._stood = self._stood
         return end
 
     def credit(self, seconds: float) -> None:

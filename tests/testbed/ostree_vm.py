@@ -91,7 +91,8 @@ def disk() -> Path:
         site = {"PYTHON3_SITELIB": "/usr/lib/python3/dist-packages"}  # Debian's, wherever this machine has it
         make = ["make", "--silent", "install", f"DESTDIR={ours}"]
         subprocess.run(make, cwd=cache.TREE, env={**os.environ, **site}, check=True)
-        recipe: list[str | Path] = [repository().name, HERE / "ostree_vm.py", BADGO, *sorted(STAND_INS.iterdir())]
+        made_by = (HERE / "ostree_vm.py", HERE.parent / "installed.py")
+        recipe: list[str | Path] = [repository().name, *made_by, BADGO, *sorted(STAND_INS.iterdir())]
         for path in sorted(p for p in ours.rglob("*") if p.is_file()):
             recipe += [str(path.relative_to(ours)), oct(path.lstat().st_mode), path]
         return cache.built("vm-ostree-disk", recipe, lambda new: make_disk(new, ours)) / "disk.img"

@@ -166,7 +166,8 @@ def test_ps_shows_root_all_and_others_their_own(hook: Hook, open_folder: Path) -
         )
     assert seen.returncode == 0, seen.stderr
     facts = json.loads(seen.stdout)
-    assert [p["pid"] for p in facts["processes"]] == [theirs.pid]
+    pids = [p["pid"] for p in facts["processes"]]
+    assert theirs.pid in pids and roots.pid not in pids  # other tests may run Go as nobody at the same time
     assert facts["refused"]
 
 

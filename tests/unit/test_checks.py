@@ -168,6 +168,36 @@ def test_goroot_other_toolchain_is_no_fault_where_a_user_has_fetched_it(tmp_path
     if home:
         fetched = tmp_path / home / "go/pkg/mod/golang.org/toolchain@v0.0.1-go1.26.1.linux-amd64/bin/go"
         fetched.parent.mkdir(parents=True)
-        fetched.touch()
+        fetched.touch(0o755)
     finding = goroot_check._settings(context_of(tmp_path, "/usr/local/go"), {})
     assert finding is None if home else finding is not None and finding.status is FAIL
+
+
+@pytest.mark.parametrize("place", ["home/alice/go/pkg/mod/golang.org/toolchain@v0.0.1-go1.26.1.linux-amd64/bin/go",
+                                   "usr/local/bin/go1.26.1", "usr/bin/go1.26.1"])  # fmt: skip
+def test_goroot_homes_of_a_staged_deployment_are_those_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Its own /home and /usr/local are links into an empty /var; its /usr/bin is its own."""
+    goroot = tmp_path / "staged/usr/lib/golang"
+    (goroot / "pkg/tool/linux_amd64").mkdir(parents=True)
+    (goroot / "VERSION").write_text("go1.27.3\n")
+    (goroot / "go.env").write_text("GOTOOLCHAIN=go1.26.1\n")
+    fetched = tmp_path / "machine" / place
+    fetched.parent.mkdir(parents=True)
+    fetched.touch(0o755)
+    monkeypatch.setattr(goroot_check, "Subject", lambda: Subject("root", str(tmp_path / "machine")))
+    context = context_of(tmp_path / "staged", "/usr/lib/golang")
+    context.subject.kind = "staged"
+    finding = goroot_check._settings(context, {})
+    assert (finding is None) is not place.startswith("usr/bin")
+
+
+def test_goroot_an_empty_file_in_a_home_is_no_toolchain(tmp_path: Path) -> None:
+    goroot = tmp_path / "usr/local/go"
+    (goroot / "pkg/tool/linux_amd64").mkdir(parents=True)
+    (goroot / "go.env").write_text("GOTOOLCHAIN=go1.26.1\n")
+    fetched = tmp_path / "home/alice/go/pkg/mod/golang.org/toolchain@v0.0.1-go1.26.1.linux-amd64/bin/go"
+    fetched.parent.mkdir(parents=True)
+    fetched.touch(0o644)
+    assert goroot_check._settings(context_of(tmp_path, "/usr/local/go"), {}) is not None

@@ -222,6 +222,7 @@ def test_read_staged_needs_no_answer_of_bootc(
     assert [d.checksum for d in state.deployments] == [ID, OTHER]
     assert state.staged is not None and state.staged.checksum == ID
     assert state.booted is not None and state.previous is None
+    assert not state.complete
 
 
 def test_drop_names_the_deployment(staged_file: Path) -> None:

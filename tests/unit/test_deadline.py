@@ -76,6 +76,19 @@ def test_deadline_credit_that_comes_late_takes_the_proof_away() -> None:
     assert not deadline.starved
 
 
+def test_deadline_counts_nothing_that_the_clock_showed_before() -> None:
+    """A clock serves one Go of a transaction after another."""
+    clock = Deadline(5, ceiling=60).clock
+    assert clock
+    clock.cell[RAN], clock.cell[IDLE], clock.cell[DOUBT] = 4.6, 4.0, 3.0
+    deadline = Deadline(5, time.monotonic() - 9, ceiling=60, clock=clock)
+    deadline.credit(3.9)
+    assert deadline.starved
+    clock.cell[RAN] += 4.9
+    assert not deadline.starved
+    assert not deadline.later(0.2).starved
+
+
 def test_deadline_worker_waits_for_a_late_look_and_not_for_ever() -> None:
     deadline = begun(5.2, 5, 60)
     assert deadline.clock

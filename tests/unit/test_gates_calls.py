@@ -14,12 +14,14 @@ import pytest
 from tests.unit.dnf_gate import examined, machine, recorded, settings, transaction
 
 from go_health_hook import gates
+from go_health_hook.config import Config
 from go_health_hook.deadline import Clock, Deadline
 from go_health_hook.gates import _dnf, _dnf_incoming, _dnf_judge, dnf4, dnf5
 from go_health_hook.gates._dnf_judge import Survey, Task
 from go_health_hook.gates._libraries import NotFound
-from go_health_hook.run.worker import Gone
-from go_health_hook.verdict import FAIL, PASS
+from go_health_hook.run.worker import Gone, Worker
+from go_health_hook.subject import Subject
+from go_health_hook.verdict import FAIL, PASS, Examination
 
 __all__ = ["machine"]
 
@@ -167,6 +169,43 @@ def test_judge_running_go_names_its_stage(machine: Path, tmp_path: Path) -> None
     answer = _dnf_judge.judge(task, given, Deadline(60), Clock(), stages(seen))
     assert (answer.status, seen[0]) == (1, "judging running")
     assert answer.entry and answer.entry["subject"] == "running"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("incoming", [False, True])
+def test_judge_goes_by_the_clock_that_the_gate_keeps(
+    machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, incoming: bool
+) -> None:
+    """Its own deadline where nothing was read before, else a new one on the clock that is for what comes after."""
+    given = settings(tmp_path, "[toolchain]\ngoroot = /nonexistent\n")
+    task = Task(transaction({"golang": "U"}), Survey(), {"golang"}, incoming, True)
+    monkeypatch.setattr("go_health_hook.gates._dnf_incoming.judge", lambda *_: [])
+    used: list[Deadline] = []
+
+    def examine(subject: Subject, config: Config, deadline: Deadline, **_: Any) -> Examination:
+        used.append(deadline)
+        return Examination(subject, deadline)
+
+    monkeypatch.setattr("go_health_hook.examine.examine_here", examine)
+    mine, clock = Deadline(5, ceiling=60), Clock()
+    told: list[Deadline] = []
+    _dnf_judge.judge(task, given, mine, clock, lambda name, kind, until: told.append(until))
+    assert told == used
+    assert used[0].clock is (clock if incoming else mine.clock)
+    assert (used[0] is mine) is not incoming
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_watched_keeps_its_deadline_where_the_worker_has_the_same(same: bool) -> None:
+    def work(send: Any) -> None:
+        send({"stage": "judging", "kind": "running", "same": same, "budget": 7.0, "ceiling": 60.0})
+        send({"status": 0})
+
+    deadline, clock = Deadline(5, ceiling=60), Clock()
+    watched = _dnf._Watched(Worker(work), deadline, clock=clock)
+    assert watched.last_word() == {"status": 0}
+    assert (watched.deadline is deadline) is same
+    assert watched.deadline.clock is (deadline.clock if same else clock)
 
 
 @pytest.mark.root

@@ -194,12 +194,36 @@ def test_excuse_late_leaves_nothing_broken(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # As on the first boot of a new machine: nothing tells a slow machine from a Go that hangs.
-@pytest.mark.parametrize(("fault", "blocks"), [(TIMEOUT, False), (FAIL, True)])
-def test_alone_a_go_is_broken_on_proof_only(fault: Outcome, blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    system = Booted(monkeypatch, HANGS)
-    monkeypatch.setattr(Ostree, "read", lambda *_: State([Deployment("os", "a" * 64, 0, booted=True)]))
+# Where the image system did not tell of all deployments, it is not even known that there is no other.
+@pytest.mark.parametrize(
+    ("fault", "own", "complete", "reason"),
+    [
+        (TIMEOUT, Judged(GO, VERSION, late=VERSION), True, _going_back.ALONE_LATE),
+        (TIMEOUT, HANGS, True, _going_back.ALONE),
+        (FAIL, HANGS, True, _going_back.ALONE),
+        (TIMEOUT, HANGS, False, _going_back.NO_STATUS),
+        (FAIL, HANGS, False, _going_back.NO_STATUS),
+    ],
+)
+def test_alone_a_go_is_broken_on_proof_only(
+    fault: Outcome, own: Judged, complete: bool, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = Booted(monkeypatch, own)
+    state = State([Deployment("os", "a" * 64, 0, booted=True)], complete)
+    monkeypatch.setattr(Ostree, "read", lambda *_: state)
     powerless, examination = system.ask(fault)
-    assert powerless in _going_back.SLOW
-    _going_back.excuse_late(examination)
+    assert powerless == reason
+    if powerless in _going_back.SLOW:
+        _going_back.excuse_late(examination)
     policy.settle(examination, policy.Case())
-    assert examination.verdict.block == blocks
+    excused = fault is TIMEOUT and (own.late == VERSION or not complete)
+    assert examination.verdict.block is not excused
+
+
+def test_ask_reads_once_more_where_not_all_deployments_were_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = Booted(monkeypatch, HANGS, SOUND)
+    whole = Ostree().read(Deadline(1))
+    found = [State([Deployment("os", "a" * 64, 0, booted=True)], False), whole]
+    monkeypatch.setattr(Ostree, "read", lambda *_: found.pop(0))
+    assert system.ask(FAIL)[0] == ""
+    assert found == []

@@ -7,13 +7,17 @@ import json
 import os
 import tempfile
 import time
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from go_health_hook import override
+from go_health_hook.commands import override as command
+from go_health_hook.config import Config
 from go_health_hook.errors import BadInput
 from go_health_hook.text import duration
 
@@ -153,3 +157,27 @@ def test_a_link_or_a_pipe_is_not_followed(tmp_path: Path) -> None:
     for name in ("link", "pipe"):
         with pytest.raises(BadInput):
             override.in_force(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("is_image", "is_on", "asked"),
+    [(True, True, ["is-active", "start"]), (True, False, ["is-active"]), (False, True, [])],
+)
+def test_what_is_staged_is_judged_again_where_the_gate_is_on(
+    monkeypatch: pytest.MonkeyPatch, is_image: bool, is_on: bool, asked: list[str]
+) -> None:
+    seen: list[str] = []
+
+    def run_host(name: str, words: list[str], deadline: object) -> SimpleNamespace:
+        seen.append(words[0])
+        return SimpleNamespace(ok=is_on)
+
+    monkeypatch.setattr(command.image, "here", lambda: object() if is_image else None)
+    monkeypatch.setattr(command.process, "run_host", run_host)
+    monkeypatch.setattr(command, "_cleared", lambda: (None, "It has ended."))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    words = {"root": "/", "span": None, "reason": None, "json": False}
+    assert command.run(Namespace(clear=True, **words), Config({})) == 0
+    assert seen == asked
+    assert command.run(Namespace(clear=False, **words), Config({})) == 0  # to look at it starts nothing
+    assert seen == asked

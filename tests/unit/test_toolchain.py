@@ -129,6 +129,23 @@ def test_tools_are_those_of_the_go_command(
     assert toolchain.tools == f"/usr/local/go/pkg/tool/{tools}"
 
 
+@pytest.mark.parametrize("go", ["", "#!/bin/sh\n"])
+def test_tools_that_are_damaged_are_judged_beside_others_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go: str
+) -> None:
+    """Go starts those of its own machine, whatever lies next to them; a wrapper is taken to be for this machine."""
+    goroot = tmp_path / "usr/local/go"
+    program(goroot / "bin/go", 62)
+    if go:
+        (goroot / "bin/go").write_text(go)
+    (goroot / "pkg/tool/linux_amd64").mkdir(parents=True)
+    program(goroot / "pkg/tool/linux_386/compile", 3)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
+    toolchain = find(Subject("root", str(tmp_path)))
+    assert toolchain
+    assert toolchain.tools == "/usr/local/go/pkg/tool/linux_amd64"
+
+
 @pytest.mark.parametrize(
     ("machine", "number", "problem"),
     [("x86_64", 62, ""), ("x86_64", 183, "is for arm64"), ("aarch64", 40, ""), ("aarch64", 62, "is for x86-64")],

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 
 from go_health_hook.checks import Context
 from go_health_hook.checks._answers import ENV_NAMES, answers, own_version, settings_of
 from go_health_hook.checks._remedies import SILENCE, broken, failed, foreign, install, not_judged, reinstall
 from go_health_hook.go import goenv
-from go_health_hook.go.toolchain import SEARCH
+from go_health_hook.go.toolchain import PACKAGED, SEARCH
 from go_health_hook.go.versions import parse_version
+from go_health_hook.subject import Subject
 from go_health_hook.text import clean, first_line, shell_quote
 from go_health_hook.verdict import FAIL, PASS, WARN, Finding
 
@@ -117,17 +119,29 @@ def _is_here(context: Context, name: str, settings: Mapping[str, str]) -> bool:
     """Whether the toolchain that go.env names is on the search path, or in the module cache of go.env or of a user.
 
     Those are where the go command looks before it asks the network (cmd/go/internal/toolchain/select.go, Exec). One
-    that a user has fetched works for that user.
+    that a user has fetched works for that user. Of a staged deployment, what is not packaged may be in the machine's
+    /var.
     """
+    subject = context.subject
+    machine = Subject() if subject.kind == "staged" else subject
     homes = ["/root"]
     with contextlib.suppress(OSError):
-        homes += [f"/home/{user}" for user in context.subject.listdir("/home")]
-    caches = [settings.get("GOMODCACHE") or f"{settings.get('GOPATH', '').partition(':')[0]}/pkg/mod"]
-    caches += [f"{home}/go/pkg/mod" for home in homes]
+        homes += [f"/home/{user}" for user in machine.listdir("/home")]
+    cache = settings.get("GOMODCACHE") or f"{settings.get('GOPATH', '').partition(':')[0]}/pkg/mod"
     platform = os.path.basename(context.toolchain.tools).replace("_", "-")
+    fetched = f"golang.org/toolchain@v0.0.1-{name}.{platform}/bin/go"
     places = [f"{directory}/{name}" for directory in SEARCH]
-    places += [f"{cache}/golang.org/toolchain@v0.0.1-{name}.{platform}/bin/go" for cache in caches]
-    return any(place.startswith("/") and context.subject.exists(place) for place in places)
+    places += [f"{cache}/{fetched}", *(f"{home}/go/pkg/mod/{fetched}" for home in homes)]
+    of_machine = [place for place in places if not place.startswith(PACKAGED)]
+    return any(_is_program(subject, p) for p in places) or any(_is_program(machine, p) for p in of_machine)
+
+
+def _is_program(subject: Subject, path: str) -> bool:
+    try:
+        mode = subject.stat(path).st_mode if path.startswith("/") else 0
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) and bool(mode & 0o111)
 
 
 def _syslist(context: Context) -> str:

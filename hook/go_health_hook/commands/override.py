@@ -9,11 +9,10 @@ from go_health_hook import files, override
 from go_health_hook.announce.publish import note
 from go_health_hook.deadline import Deadline
 from go_health_hook.errors import BadInput
-from go_health_hook.gates.staged import STAGED_UNIT
+from go_health_hook.gates.staged import PATH_UNIT, STAGED_UNIT
 from go_health_hook.linux import image
 from go_health_hook.run import process
 
-# To have what is staged judged again (seconds): the path unit does not see an override.
 START_SECONDS = 5.0
 
 TYPE_CHECKING = False
@@ -41,8 +40,7 @@ def run(args: argparse.Namespace, settings: Config) -> int:
         if os.geteuid() != 0:
             raise BadInput("only root may override the gates", hint="sudo go-health-hook override …")
         found, message = _cleared() if args.clear else _set(args)
-        if image.here() is not None:
-            process.run_host("systemctl", ["start", "--no-block", STAGED_UNIT], Deadline(START_SECONDS))
+        _judge_again()
     else:
         found = override.in_force()
         message = f"Updates are {found.line()}" if found else "No override is in force."
@@ -52,6 +50,13 @@ def run(args: argparse.Namespace, settings: Config) -> int:
         message = json.dumps({"schema": 1, "override": found.to_dict() if found else None}, indent=2)
     print(message)
     return 0
+
+
+def _judge_again() -> None:
+    """Have what is staged judged again: the path unit does not see an override. A gate that is off stays so."""
+    limit = Deadline(START_SECONDS)
+    if image.here() is not None and process.run_host("systemctl", ["is-active", "--quiet", PATH_UNIT], limit).ok:
+        process.run_host("systemctl", ["start", "--no-block", STAGED_UNIT], limit)
 
 
 def _cleared() -> tuple[None, str]:

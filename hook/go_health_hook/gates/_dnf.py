@@ -222,7 +222,8 @@ class _Watched(Record):
                 if "stage" not in message:
                     return dict(message)
                 self.stage, self.kind = message["stage"], message["kind"]
-                self.deadline = Deadline(message["budget"], ceiling=message["ceiling"], clock=self.clock)
+                if not message["same"]:
+                    self.deadline = Deadline(message["budget"], ceiling=message["ceiling"], clock=self.clock)
                 heard = True
                 break
         return None
@@ -282,7 +283,9 @@ def _do(task: Task, settings: Config, deadline: Deadline, clock: Clock, send: Ca
     from go_health_hook.gates._dnf_transaction import NotFound
 
     def stage(name: str, kind: str, until: Deadline) -> None:
-        send({"stage": name, "kind": kind, "budget": until.budget, "ceiling": until.ceiling})
+        # The worker and the gate go by one clock: the one who waits keeps it.
+        same = until is deadline
+        send({"stage": name, "kind": kind, "same": same, "budget": until.budget, "ceiling": until.ceiling})
 
     try:
         _tell(_dnf_judge.judge(task, settings, deadline, clock, stage), settings.announce, send)
@@ -411,7 +414,7 @@ def _after(gate: str, call: Call) -> Answer:
             return
         until = _deadline(settings, person=os.isatty(2))
         until = Deadline(until.budget, ceiling=until.ceiling, clock=clock)
-        send({"stage": "judging", "kind": "running", "budget": until.budget, "ceiling": until.ceiling})
+        send({"stage": "judging", "kind": "running", "same": False, "budget": until.budget, "ceiling": until.ceiling})
         from go_health_hook.examine import examine_here
 
         _tell(_found(gate, settings, lambda subject: examine_here(subject, settings, until)), settings.announce, send)

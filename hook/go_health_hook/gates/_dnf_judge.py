@@ -165,10 +165,13 @@ def judge(
         return Answer(notes=["a person removes Go: not judged"])
     if not task.running:
         return Answer()
-    stage("judging", "running", deadline)
     from go_health_hook.examine import BY_GATE, examine_here
 
-    examination = examine_here(Subject(), settings, deadline, depth=BY_GATE, found=task.found)
+    until = deadline
+    if task.incoming:  # to read the packages was our work
+        until = Deadline(deadline.budget, ceiling=deadline.ceiling - deadline.elapsed(), clock=clock)
+    stage("judging", "running", until)
+    examination = examine_here(Subject(), settings, until, depth=BY_GATE, found=task.found)
     excused = excuse_libraries(task, examination, stage)
     return decide(transaction.gate, examination, settings, in_force(), look=excused, offline=transaction.offline)
 

@@ -25,12 +25,14 @@ OF_THE_IMAGE = frozenset({"goroot", "version", "stdlib"})
 # Set by a boot loader that counts boots (systemd's AUTOMATIC_BOOT_ASSESSMENT document).
 BOOT_COUNTING = "/sys/firmware/efi/efivars/LoaderBootCountPath-*"
 # To read the deployments (seconds).
-READ_SECONDS = 5.0
+READ_SECONDS, ONCE_MORE_SECONDS = 5.0, 15.0
 UNCLEAR = "it could not be told whether the Go of the previous deployment works"
 ANSWERED = "Go answered when it was asked again"
 ALONE = "there is no previous deployment to go back to"
-# For these reasons a timeout counts as a slow machine. With no deployment to compare it may be one as well.
-SLOW = (UNCLEAR, ANSWERED, ALONE)
+NO_STATUS = "it could not be told whether there is a previous deployment"
+ALONE_LATE = f"{ALONE}, and none to tell a slow machine from a Go that hangs"
+# Where these are the reasons, a Go that had not answered in time says that the machine is slow.
+SLOW = (UNCLEAR, ANSWERED, NO_STATUS, ALONE_LATE)
 
 
 class Judged(Record):
@@ -89,6 +91,8 @@ def ask(system: ImageSystem | None, examination: Examination, actor: str, second
     nothing = Judged("")
     try:
         state = system.read(limit) if system else None
+        if system and state and not state.complete:
+            state = system.read(Deadline(ONCE_MORE_SECONDS))
         if not system or not state or not state.booted or not broken or not goroot:
             return why_not(broken, goroot, nothing, None, actor)
         if state.going_back or state.default is not state.booted:
@@ -98,11 +102,15 @@ def ask(system: ImageSystem | None, examination: Examination, actor: str, second
         if state.previous and broken & own.broken:
             previous = judge(system, state.previous, seconds)
         reason = why_not(broken, goroot, own, previous, actor)
+        if reason == ALONE and not state.complete:
+            return NO_STATUS
         certain = broken - late(examination)
         if certain and (not own.broken or certain & own.broken):
             return reason
         if own.goroot == goroot and not own.broken:
             return ANSWERED
+        if reason == ALONE and broken & own.broken <= own.late:
+            return ALONE_LATE
         if previous is not None and previous.broken and previous.broken == previous.late:
             return UNCLEAR  # two that hang are no proof against a machine that keeps both waiting
         if not reason:

@@ -61,7 +61,8 @@ def _judge_all(settings: Config) -> int:
     try:
         updates = offline.prepared()
     except (OSError, ValueError) as error:
-        say(ERR, f"an update waits for a reboot and is not judged: {clean(str(error))}")
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        say(ERR, f"an update waits for a reboot and is not judged: {clean(why)}")
         _release(settings)
         return EXIT_INTERNAL
     status = EXIT_ALLOW

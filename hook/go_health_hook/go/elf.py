@@ -45,6 +45,8 @@ MACHINE_NAMES = {
     243: "riscv",
     258: "loongarch",
 }
+# What Go calls the machines that have one byte order there (internal/syslist).
+GOARCH = {62: "amd64", 3: "386", 183: "arm64", 40: "arm", 22: "s390x", 243: "riscv64", 258: "loong64"}
 _SYMTAB, _STRTAB, _COMPRESSED = 2, 3, 0x800  # SHT_SYMTAB, SHT_STRTAB, SHF_COMPRESSED
 _SECTIONS_MAX = 4096
 BINFMT = "/proc/sys/fs/binfmt_misc"

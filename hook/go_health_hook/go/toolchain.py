@@ -115,25 +115,25 @@ class Toolchain:
         return home if real.endswith("/bin/go") and home != "/" and is_goroot(self.subject, home) else self.goroot
 
     def _tool_directory(self) -> str:
-        """GOROOT/pkg/tool/OS_ARCH; with several, the one whose compiler runs here and is for the machine of go."""
+        """GOROOT/pkg/tool/OS_ARCH; with several, the one of go's machine, else one whose compiler runs here."""
         base = f"{self.goroot}/pkg/tool"
         try:
             names = sorted(n for n in self.subject.listdir(base) if n.startswith("linux_"))
         except OSError:
             names = []
         if len(names) > 1:
-            names = [n for n in names if not self.broken(f"{base}/{n}/compile")] or names
-            own = self._machine(self.go)
-            names.sort(key=lambda n: self._machine(f"{base}/{n}/compile") != own)
+            own = f"linux_{elf.GOARCH.get(self._machine())}"
+            runs = [n for n in names if not self.broken(f"{base}/{n}/compile")]
+            names = [own] if own in names else runs or names
         return f"{base}/{names[0]}" if names else f"{base}/linux_unknown"
 
-    def _machine(self, path: str) -> int:
-        """The machine that a program is for (elf(5): e_machine), 0 for what is none."""
+    def _machine(self) -> int:
+        """The machine that go is for (elf(5): e_machine); this one where go is a script or damaged."""
         try:
-            with open(self.subject.open(path), "rb", buffering=0) as file:
+            with open(self.subject.open(self.go), "rb", buffering=0) as file:
                 return elf.opened(file.fileno()).machine
         except (OSError, elf.NotElf):
-            return 0
+            return elf.MACHINES.get(os.uname().machine, (0,))[0]
 
     def read(self, name: str, limit: int = 65536) -> str | None:
         """The text of a file below GOROOT, cut at `limit` bytes, or None where it is not there.

@@ -90,10 +90,12 @@ class Composefs(ImageSystem):
         """See ImageSystem. bootc says what else there is; what is staged, and its lock, stands in the staged file."""
         now = read_staged()
         deployments = []
+        complete = False
         result = process.run_host("bootc", ["status", "--json"], deadline)
         if result.ok:
             with contextlib.suppress(Unreadable):  # the staged file alone is enough to judge and to lock
                 deployments = parse_status(parse_json(result.stdout.decode("utf-8", "replace")))
+                complete = True
         deployments = [d for d in deployments if not d.staged or (now is not None and d.checksum == now.id)]
         if not any(d.booted for d in deployments):
             deployments.insert(0, deployment(booted(), booted=True))
@@ -108,7 +110,7 @@ class Composefs(ImageSystem):
             next_roots = [id for id, _ in _mounted(FIRST_MOUNTS, NEXT_ROOT)]
         for each in deployments:
             each.soft = not each.booted and each.checksum in next_roots
-        return State(deployments)
+        return State(deployments, complete)
 
     @contextlib.contextmanager
     def tree(self, deployment: Deployment) -> Iterator[str]:

@@ -80,9 +80,10 @@ class Deployment(Record):
 
 
 class State(Record):
-    """The deployments in boot order."""
+    """The deployments in boot order; not `complete` where the image system did not tell of all of them."""
 
     deployments: list[Deployment]
+    complete: bool = True
 
     @property
     def booted(self) -> Deployment | None:
