@@ -190,6 +190,9 @@ def test_packages_own_every_directory_they_fill() -> None:
 README = (builds.SPEC.parent / "README.md").read_text()
 
 
+AS_ROOT = "%pytest PYTHONDONTWRITEBYTECODE=1 %{__pytest} -m root --junit-xml=/root/checked.xml\n"
+
+
 def commands(after: str) -> list[str]:
     """The commands of the first indented block below that heading of the README, without sudo."""
     block = README.partition(after)[2].partition("\n    ")[2].partition("\n\n")[0]
@@ -199,7 +202,7 @@ def commands(after: str) -> list[str]:
 def test_readme_clone_commands_end_in_a_wired_gate() -> None:
     """The commands as they stand, in a root whose package names are Fedora's, as root; sudo is left out.
 
-    So is what %check would run: tests/packaging/test_build.py sees it pass in this root.
+    %check runs the tests for root alone; tests/packaging/test_build.py sees the others pass.
     """
     wanted = ("make", "rpm-build", "python3-devel", "python3-pytest", "python3-hypothesis", "systemd-rpm-macros")
     offered = rpmbuild.packages("stubs-build", stubs.one_spec({name: sets.stub(name) for name in wanted}))
@@ -208,13 +211,15 @@ def test_readme_clone_commands_end_in_a_wired_gate() -> None:
     with bare() as machine:
         machine.write("/etc/os-release", "ID=fedora\nVERSION_ID=45\n")
         machine.run("ln -s dnf5 /usr/bin/dnf && mkdir /usr/lib/rpm/redhat")
-        machine.write("/etc/rpm/macros.fedora", rpms.MACROS.read_text() + "%fedora 45\n%dist .fc45\n%pytest :\n")
+        machine.write("/etc/rpm/macros.fedora", rpms.MACROS.read_text() + "%fedora 45\n%dist .fc45\n" + AS_ROOT)
         repository.offer(machine, offered.values(), "fedora")
         builds.clone(machine, "/root/clone")
         outputs = []
         for command in typed[:-1]:
             confirmed = command.replace("dnf install", "dnf -y install")
             outputs.append(machine.run(confirmed, cwd="/root/clone", timeout=900).stdout)
+        (ran,) = re.findall(r'tests="(\d+)"', machine.read("/root/checked.xml"))
+        assert int(ran) > 100
         # What fits this machine, named file by file, and the repository's line.
         (named,) = re.findall(r"^  dnf install (\./dist/.*)$", outputs[0], re.M)
         assert all(machine.path(f"/root/clone/{path}").exists() for path in named.split())
