@@ -158,9 +158,9 @@ def _debug(asked: bool) -> None:
 
 def configuration(args: argparse.Namespace) -> Config:
     """The configuration that the options ask for."""
-    from go_health_hook import config
+    from go_health_hook.run import settings
 
-    return config.load(config.severities(), args.config)
+    return settings.load(args.config)
 
 
 def command_parser(name: str, module: Any) -> argparse.ArgumentParser:

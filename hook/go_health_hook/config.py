@@ -323,6 +323,17 @@ def load(checks: Mapping[str, str], path: str | None = None, root: str = "/") ->
     return config
 
 
+def links(path: str | None = None) -> list[str]:
+    """Return which of the administrator's files are links: what they lead to may be on a disk that does not answer."""
+    places = [path] if path is not None else [ADMIN, DROPINS]
+    if path is None and not os.path.islink(DROPINS):
+        try:
+            places += [f"{DROPINS}/{name}" for name in os.listdir(DROPINS)]
+        except OSError:
+            pass  # there are none
+    return [place for place in places if os.path.islink(place)]
+
+
 def goroot(checks: Callable[[], Mapping[str, str]], path: str | None = None) -> str:
     """[toolchain] goroot, "" for auto. Where no file of the administrator's speaks of it, none is read: that is quick.
 

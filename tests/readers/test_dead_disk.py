@@ -14,7 +14,10 @@ from tests.toolchains.deadfs import dead_mount
 from tests.unit import announcements
 from tests.unit.announcements import Receiver, examined, left_behind, workers
 
+from go_health_hook import config
 from go_health_hook.announce import publish, record
+from go_health_hook.errors import BadInput
+from go_health_hook.run import settings
 
 pytestmark = pytest.mark.root
 root, receiver, eight_days = announcements.root, announcements.receiver, announcements.eight_days
@@ -63,3 +66,27 @@ def test_the_next_writer_comes_after_the_message(root: Path, receiver: Receiver)
         with (directory / ".lock").open() as lock, pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.kill(left_behind(before), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("link", ["go-health-hook.conf", "go-health-hook.conf.d", "go-health-hook.conf.d/50-site.conf"])
+def test_configuration_on_a_dead_disk_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    """Without the look of another process, the updater would wait for as long as it lets its gate run."""
+    monkeypatch.setattr(config, "ADMIN", f"{tmp_path}/go-health-hook.conf")
+    monkeypatch.setattr(config, "DROPINS", f"{tmp_path}/go-health-hook.conf.d")
+    (tmp_path / "dead").mkdir()
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / "dead/site")
+    before = workers()
+    with dead_mount(tmp_path / "dead") as asked:
+        with pytest.raises(BadInput, match=f"{link}: what it leads to does not answer"):
+            settings.load()
+        assert asked.is_set()
+        for worker in workers() - before:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_configuration_that_a_link_leads_to_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "ADMIN", f"{tmp_path}/go-health-hook.conf")
+    (tmp_path / "site").write_text("[dnf]\ntransactions = off\n")
+    (tmp_path / "go-health-hook.conf").symlink_to(tmp_path / "site")
+    assert settings.load().get("dnf", "transactions") == "off"

@@ -53,9 +53,9 @@ class Call(Record):
 
     def settings(self) -> Config:
         """Return the configuration. Raises BadInput."""
-        from go_health_hook import config
+        from go_health_hook.run import settings
 
-        return config.load(config.severities(), self.config)
+        return settings.load(self.config)
 
 
 def names() -> list[str]:
