@@ -196,6 +196,7 @@ def test_goroot_homes_of_a_staged_deployment_are_those_of_the_machine(
 def test_goroot_an_empty_file_in_a_home_is_no_toolchain(tmp_path: Path) -> None:
     goroot = tmp_path / "usr/local/go"
     (goroot / "pkg/tool/linux_amd64").mkdir(parents=True)
+    (goroot / "VERSION").write_text("go1.27.3\n")
     (goroot / "go.env").write_text("GOTOOLCHAIN=go1.26.1\n")
     fetched = tmp_path / "home/alice/go/pkg/mod/golang.org/toolchain@v0.0.1-go1.26.1.linux-amd64/bin/go"
     fetched.parent.mkdir(parents=True)
