@@ -19,7 +19,7 @@ from go_health_hook.verdict import FAIL, PASS, WARN, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SEVERITY = "required"
 ORDER = 10
@@ -119,21 +119,24 @@ def _is_here(context: Context, name: str, settings: Mapping[str, str]) -> bool:
     """Whether the toolchain that go.env names is on the search path, or in the module cache of go.env or of a user.
 
     Those are where the go command looks before it asks the network (cmd/go/internal/toolchain/select.go, Exec). One
-    that a user has fetched works for that user. Of a staged deployment, what is not packaged may be in the machine's
-    /var.
+    that a user has fetched works for that user.
     """
-    subject = context.subject
-    machine = Subject() if subject.kind == "staged" else subject
-    homes = ["/root"]
-    with contextlib.suppress(OSError):
-        homes += [f"/home/{user}" for user in machine.listdir("/home")]
     cache = settings.get("GOMODCACHE") or f"{settings.get('GOPATH', '').partition(':')[0]}/pkg/mod"
     platform = os.path.basename(context.toolchain.tools).replace("_", "-")
-    fetched = f"golang.org/toolchain@v0.0.1-{name}.{platform}/bin/go"
-    places = [f"{directory}/{name}" for directory in SEARCH]
-    places += [f"{cache}/{fetched}", *(f"{home}/go/pkg/mod/{fetched}" for home in homes)]
-    of_machine = [place for place in places if not place.startswith(PACKAGED)]
-    return any(_is_program(subject, p) for p in places) or any(_is_program(machine, p) for p in of_machine)
+
+    def has(subject: Subject, search: Sequence[str]) -> bool:
+        homes = ["/root"]
+        with contextlib.suppress(OSError):
+            homes += [f"/home/{user}" for user in subject.listdir("/home")]
+        caches = [cache, *(f"{home}/go/pkg/mod" for home in homes)]
+        places = [f"{directory}/{name}" for directory in search]
+        places += [f"{directory}/golang.org/toolchain@v0.0.1-{name}.{platform}/bin/go" for directory in caches]
+        return any(_is_program(subject, place) for place in places)
+
+    if has(context.subject, SEARCH):
+        return True
+    # Of a staged deployment, what is not packaged may be in the machine's /var.
+    return context.subject.kind == "staged" and has(Subject(), [d for d in SEARCH if d not in PACKAGED])
 
 
 def _is_program(subject: Subject, path: str) -> bool:
